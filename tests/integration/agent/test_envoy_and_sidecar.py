@@ -12,7 +12,7 @@ import pytest
 from meshtls.address import Address
 from meshtls.observe.events import ConnectionResult, Outcome
 from meshtls.sidecar.service import Sidecar
-from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, Limits, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.x509_source import X509Source
 from tests.integration.agent.test_sds_envoy import APP, ENVOY, HELLO, Line, echo, mesh_at, plain, refused
@@ -38,7 +38,8 @@ async def app() -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def our_sidecar(source: X509Source, results: Results, **doors: object) -> AsyncIterator[Sidecar]:
-    config = SidecarConfig(name="ours", spiffe_id=SpiffeId.parse(APP), **doors)  # type: ignore[arg-type]  # by name
+    limits = Limits(handshake_timeout=60, connect_timeout=60)
+    config = SidecarConfig(name="ours", spiffe_id=SpiffeId.parse(APP), limits=limits, **doors)  # type: ignore[arg-type]  # by name
     async with Sidecar(config, source, on_result=results.put_nowait) as sidecar:
         yield sidecar
 

@@ -20,7 +20,7 @@ from tests.support.clock import ManualClock
 from tests.support.gospiffe import GoPeer, Json, build_go_peer, echo_line, go_peer
 
 PEER, APP, OTHER = (f"spiffe://example.org/{name}" for name in ("peer", "app", "other"))
-SECONDS = 20
+SECONDS = 60
 #: OpenSSL as a client sends this alert unencrypted, and Go reports it as a malformed record.
 REFUSED_BY_A_CLIENT = ("local error: tls: bad record MAC", "remote error: tls: unknown certificate authority")
 pytestmark = pytest.mark.timeout(900)  # the first build compiles gRPC

@@ -17,6 +17,7 @@ from meshtls.proto.envoy import discovery_pb as pb
 from meshtls.proto.envoy import tls_pb
 from meshtls.proto.envoy.secret_grpc import SecretDiscoveryServiceStub
 from tests.support.agent import Mesh, entry, eventually
+from tests.support.waiting import SECONDS
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def denied() -> Iterator[None]:
 
 async def test_a_fetch_returns_the_requested_secrets_of_its_caller(sds: SecretDiscoveryServiceStub) -> None:
     request = pb.DiscoveryRequest(resource_names=["ROOTCA", "default", "spiffe://example.org/db"])
-    assert names(await sds.FetchSecrets(request, timeout=10)) == ["ROOTCA", "default"]
-    everything = await sds.FetchSecrets(pb.DiscoveryRequest(), timeout=10)
+    assert names(await sds.FetchSecrets(request, timeout=SECONDS)) == ["ROOTCA", "default"]
+    everything = await sds.FetchSecrets(pb.DiscoveryRequest(), timeout=SECONDS)
     assert names(everything) == ["ALL", "ROOTCA", "default", "spiffe://example.org", "spiffe://example.org/web"]
 
 
@@ -55,7 +56,7 @@ async def test_fetching_an_unknown_resource_is_not_found(sds: SecretDiscoverySer
     with pytest.raises(
         GRPCError, match="no such secret; available to the caller: spiffe://example.org/web, default,"
     ) as raised:
-        await sds.FetchSecrets(pb.DiscoveryRequest(resource_names=["spiffe://example.org/db"]), timeout=10)
+        await sds.FetchSecrets(pb.DiscoveryRequest(resource_names=["spiffe://example.org/db"]), timeout=SECONDS)
     assert raised.value.status is Status.NOT_FOUND
 
 

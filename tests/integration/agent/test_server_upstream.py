@@ -35,6 +35,7 @@ from tests.support.agent import SELF, eventually, http_get, short_directory
 from tests.support.authority import make_authority
 from tests.support.clock import ManualClock
 from tests.support.server import TD, ServerUnderTest, config_for, entry, started
+from tests.support.waiting import SECONDS
 
 WEB, DB = SpiffeId(TD, "/web"), SpiffeId(TD, "/db")
 
@@ -168,7 +169,7 @@ async def test_while_the_server_is_away_the_agent_serves_what_is_valid_and_it_re
                 await client.fetch_jwt_svids(["another"])
         async with started(config, clock) as server:
             await server.admin.create_entries([entry("/db", parent, SELF)])
-            async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
                 arrives = tasks.create_task(until(agent, WEB, DB))
                 await eventually(arrives.done, clock)
     finally:

@@ -30,6 +30,7 @@ from meshtls.workload.failures import WorkloadApiError
 from meshtls.workload.x509_source import X509Source
 from tests.support.agent import OURS, SELF, Mesh, agent_at, entry, eventually, http_get
 from tests.support.authority import make_authority
+from tests.support.waiting import SECONDS
 
 T = TypeVar("T")
 HEADER = {"workload.spiffe.io": "true"}
@@ -39,16 +40,16 @@ CALLS: Mapping[str, Callable[[SpiffeWorkloadAPIStub, Mapping[str, str]], Any]] =
     "FetchX509Bundles": lambda api, header: _first(api.FetchX509Bundles, pb.X509BundlesRequest(), header),
     "FetchJWTBundles": lambda api, header: _first(api.FetchJWTBundles, pb.JWTBundlesRequest(), header),
     "FetchJWTSVID": lambda api, header: api.FetchJWTSVID(
-        pb.JWTSVIDRequest(audience=["db"]), metadata=header, timeout=10
+        pb.JWTSVIDRequest(audience=["db"]), metadata=header, timeout=SECONDS
     ),
     "ValidateJWTSVID": lambda api, header: api.ValidateJWTSVID(
-        pb.ValidateJWTSVIDRequest(audience="db", svid="x"), metadata=header, timeout=10
+        pb.ValidateJWTSVIDRequest(audience="db", svid="x"), metadata=header, timeout=SECONDS
     ),
 }
 
 
 async def _first(method: Any, request: Any, header: Mapping[str, str]) -> Any:
-    async with method.open(metadata=header, timeout=10) as stream:
+    async with method.open(metadata=header, timeout=SECONDS) as stream:
         await stream.send_message(request, end=True)
         message = await stream.recv_message()
         if message is not None:
@@ -282,7 +283,7 @@ async def test_an_open_stream_is_denied_when_its_entry_goes(
         "FetchX509Bundles": pb.X509BundlesRequest,
         "FetchJWTBundles": pb.JWTBundlesRequest,
     }
-    async with getattr(api, method).open(metadata=HEADER, timeout=10) as stream:
+    async with getattr(api, method).open(metadata=HEADER, timeout=SECONDS) as stream:
         await stream.send_message(requests[method](), end=True)
         assert await stream.recv_message()
         mesh.upstream.remove_entry("/web")
@@ -314,7 +315,7 @@ async def test_a_request_that_is_no_message_is_an_invalid_argument(mesh: Mesh) -
     try:
         wrong = UnaryUnaryMethod(channel, "/SpiffeWorkloadAPI/FetchJWTSVID", pb.X509SVID, pb.JWTSVIDResponse)
         with pytest.raises(GRPCError) as raised:
-            await wrong(pb.X509SVID(spiffe_id="ok", x509_svid=b"\xff\xfe"), metadata=HEADER, timeout=10)
+            await wrong(pb.X509SVID(spiffe_id="ok", x509_svid=b"\xff\xfe"), metadata=HEADER, timeout=SECONDS)
     finally:
         channel.close()
     assert raised.value.status is Status.INVALID_ARGUMENT
@@ -398,7 +399,7 @@ async def test_an_impossible_jwt_svid_is_refused(
     api: SpiffeWorkloadAPIStub, request_: pb.JWTSVIDRequest, status: Status, message: str
 ) -> None:
     with pytest.raises(GRPCError) as raised:
-        await api.FetchJWTSVID(request_, metadata=HEADER, timeout=10)
+        await api.FetchJWTSVID(request_, metadata=HEADER, timeout=SECONDS)
     assert (raised.value.status, raised.value.message) == (status, message)
 
 
@@ -420,7 +421,7 @@ async def test_a_token_lives_as_long_as_its_entry_says(mesh: Mesh, client: Workl
 async def test_a_good_token_is_validated_with_its_claims(client: WorkloadApiClient, api: SpiffeWorkloadAPIStub) -> None:
     [svid] = await client.fetch_jwt_svids(["db"])
     answer = await api.ValidateJWTSVID(
-        pb.ValidateJWTSVIDRequest(audience="db", svid=svid.token), metadata=HEADER, timeout=10
+        pb.ValidateJWTSVIDRequest(audience="db", svid=svid.token), metadata=HEADER, timeout=SECONDS
     )
     assert answer.spiffe_id == str(WEB)
     assert (answer.claims["sub"], MessageToDict(answer.claims)["aud"]) == (str(WEB), ["db"])
@@ -443,7 +444,7 @@ async def test_a_bad_token_is_an_invalid_argument(mesh: Mesh, client: WorkloadAp
 async def test_an_empty_audience_cannot_be_validated_for(client: WorkloadApiClient, api: SpiffeWorkloadAPIStub) -> None:
     [svid] = await client.fetch_jwt_svids(["db"])
     with pytest.raises(GRPCError, match="audience: wanted the caller's own name, got nothing") as raised:
-        await api.ValidateJWTSVID(pb.ValidateJWTSVIDRequest(svid=svid.token), metadata=HEADER, timeout=10)
+        await api.ValidateJWTSVID(pb.ValidateJWTSVIDRequest(svid=svid.token), metadata=HEADER, timeout=SECONDS)
     assert raised.value.status is Status.INVALID_ARGUMENT
 
 
@@ -489,7 +490,7 @@ async def test_callers_get_the_reason_while_signing_fails_and_are_served_afterwa
             await client.fetch_jwt_svids(["db"])
         assert len(await client.fetch_x509_bundles()) == 1
         upstream.broken = False
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             source = X509Source(agent.address, clock=mesh.clock)
             async with asyncio.TaskGroup() as tasks:
                 entering = tasks.create_task(source.__aenter__())

@@ -62,7 +62,7 @@ def test_a_server_and_an_agent_are_shown_with_their_trust() -> None:
         }
         (workload,) = [one for one in held if one["role"] == "workload"]
         assert (workload["spiffe_id"], workload["next_rotation_estimated"]) == ("spiffe://example.org/web", False)
-        policies = got(f"{url}api/policies")
+        policies = shows(f"{url}api/policies", lambda view: view["entries"])
         assert [one["spiffe_id"] for one in policies["entries"]] == ["spiffe://example.org/web"]
         assert process.stop() == 0
 
@@ -71,7 +71,7 @@ def test_a_mesh_in_one_process_has_a_dashboard_of_its_own(tmp_path: Path) -> Non
     two_sidecars(tmp_path, ids=(A, B))
     with started("up", "--sidecars", tmp_path, "--certs", tmp_path / "certs") as up:
         url = up.line("dashboard: http://127.0.0.1:").removeprefix("dashboard: ").strip()
-        assert len(got(f"{url}api/processes")["processes"]) == 2
+        shows(f"{url}api/processes", lambda view: len(view["processes"]) == 2)
         with urllib.request.urlopen(url, timeout=30) as page:  # noqa: S310  # as above
             assert b'src="/static/main.js"' in page.read()
         assert up.stop() == 0

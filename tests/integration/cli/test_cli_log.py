@@ -284,7 +284,7 @@ def test_restored_backup_is_refused_and_the_log_can_be_abandoned(site: Site, tmp
         shutil.copy(file, data)
     with started("server", "run", "--config", site.config) as process:
         assert "Nothing is issued, as its log would be a fork" in process.line("meshtls: transparency log")
-        assert process.popen.wait(30) == 2
+        assert process.popen.wait(120) == 2
     plain = tell("log", "abandon", "--config", site.config)
     assert plain.code == 2
     assert "wanted --history-is-lost" in plain.err

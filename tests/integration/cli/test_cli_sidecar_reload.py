@@ -20,7 +20,7 @@ from tests.integration.cli.processes import Process, started, two_sidecars
 from tests.integration.cli.test_cli_processes import WEB, write_ca
 
 OTHER = "spiffe://example.org/other"
-SECONDS = 30
+SECONDS = 90
 
 
 @dataclass(frozen=True)

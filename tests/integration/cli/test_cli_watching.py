@@ -23,6 +23,7 @@ from meshtls.workload.address import parse_address
 from meshtls.workload.background import in_background
 from tests.support.agent import eventually
 from tests.support.authority import context_for, make_authority
+from tests.support.waiting import SECONDS
 from tests.support.workload_api import WorkloadApi, workload_api
 
 
@@ -49,7 +50,7 @@ def watch(api: WorkloadApi, directory: Path, *tellers: Teller, pauses: tuple[flo
 
 @asynccontextmanager
 async def watching(it: Watch) -> AsyncIterator[None]:
-    async with asyncio.timeout(20), in_background(it.follow(), "watch"):
+    async with asyncio.timeout(SECONDS), in_background(it.follow(), "watch"):
         yield
 
 

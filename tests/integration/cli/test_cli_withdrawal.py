@@ -12,7 +12,7 @@ from tests.integration.cli.processes import started, two_sidecars
 from tests.support.agent import SELF
 
 WEB = "spiffe://example.org/withdrawn"
-_SECONDS = 30
+_SECONDS = 90
 
 
 def health(config: Path) -> tuple[int, str]:

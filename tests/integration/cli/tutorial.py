@@ -16,7 +16,7 @@ __all__ = ["DOCS", "SECONDS", "follow_page"]
 
 DOCS = Path(__file__).parents[3] / "docs"
 #: For a command to show what the page does. Where a page waits longer, as for an end of an SVID, its command waits.
-SECONDS = 30.0
+SECONDS = 60.0
 _BLOCK = re.compile(r"^```(yaml|hcl|nginx|python|bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _END = "-- end of output --"
 _FIGURE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")

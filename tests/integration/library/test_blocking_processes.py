@@ -63,7 +63,7 @@ def program(mesh_environment: dict[str, str], text: str) -> subprocess.Popen[str
 
 def test_a_process_that_never_leaves_its_source_ends(mesh: Mesh) -> None:
     with mesh.workload_api("web") as api, program(api.environment, NEVER_LEFT) as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
 
     assert (process.returncode, out, err) == (0, f"{mesh.id('web')}\n", "")
 
@@ -74,13 +74,13 @@ def test_a_source_follows_its_workload_api_in_a_forked_child_and_in_the_parent(m
         assert process.stdin is not None
         assert process.stdout.readline() == "child True\n"
         api.rotate()
-        out, err = process.communicate("go on\n", timeout=60)
+        out, err = process.communicate("go on\n", timeout=120)
 
     assert (process.returncode, out, err) == (0, "child True\nparent True 0\n", "")
 
 
 def test_a_pool_of_forked_processes_has_the_source_in_each(mesh: Mesh) -> None:
     with mesh.workload_api("web") as api, program(api.environment, POOL) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
 
     assert (process.returncode, out.split(), err) == (0, 4 * [str(mesh.id("web"))], "")

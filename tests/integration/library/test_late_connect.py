@@ -15,6 +15,7 @@ from meshtls import LocalIdentityError, X509Context, authorize_any, authorize_id
 from meshtls.bundle import BundleSet
 from meshtls.svid.context import ConstantSource
 from tests.support.authority import LASTING, Swapping, context_for, make_authority
+from tests.support.waiting import SECONDS
 
 OURS, STRANGERS = make_authority(), make_authority()
 SERVER = ConstantSource(context_for(OURS, "/db", ttl=LASTING))
@@ -31,7 +32,7 @@ def serving() -> Iterator[tuple[str, int]]:
     def serve() -> None:
         while not over.is_set():
             accepted, _ = plain.accept()
-            accepted.settimeout(10)
+            accepted.settimeout(SECONDS)
             with accepted, suppress(OSError), context.wrap_socket(accepted, server_side=True) as connection:
                 connection.sendall(connection.peer.serial.encode())  # type: ignore[attr-defined]
 
@@ -42,13 +43,13 @@ def serving() -> Iterator[tuple[str, int]]:
     finally:
         over.set()
         socket.create_connection(plain.getsockname()).close()
-        thread.join(10)
+        thread.join(SECONDS)
         plain.close()
 
 
 def wrapped(context: ssl.SSLContext, *, handshake: bool = True) -> closing[ssl.SSLSocket]:
     plain = socket.socket()
-    plain.settimeout(10)
+    plain.settimeout(SECONDS)
     return closing(context.wrap_socket(plain, do_handshake_on_connect=handshake))
 
 

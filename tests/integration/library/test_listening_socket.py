@@ -14,6 +14,7 @@ from meshtls import LocalIdentityError, X509Context, authorize_any, client_conte
 from meshtls.bundle import BundleSet
 from meshtls.svid.context import ConstantSource
 from tests.support.authority import LASTING, Swapping, context_for, make_authority
+from tests.support.waiting import SECONDS
 
 OURS, STRANGERS = make_authority(), make_authority()
 CLIENT = ConstantSource(context_for(OURS, "/web", ttl=LASTING))
@@ -43,14 +44,14 @@ def serving(source: Swapping) -> Iterator[tuple[str, int]]:
     finally:
         over.set()
         socket.create_connection(address).close()
-        thread.join(10)
+        thread.join(SECONDS)
         listener.close()
 
 
 def called(address: tuple[str, int]) -> str:
     """The serial number of the server that accepted us."""
     context = client_context(CLIENT, authorize_any())
-    with closing(socket.create_connection(address, 10)) as plain, context.wrap_socket(plain) as connection:
+    with closing(socket.create_connection(address, SECONDS)) as plain, context.wrap_socket(plain) as connection:
         assert connection.recv(5) == b"hello"
         return str(connection.peer.serial)  # type: ignore[attr-defined]
 

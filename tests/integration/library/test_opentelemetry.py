@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +20,7 @@ from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.handshakes import Handshake, observe_handshakes
 from meshtls.tls.streams import dial, listen
 from tests.support.authority import make_authority, svid_for
+from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 AUTHORITY = make_authority("a.test")
@@ -102,10 +102,9 @@ async def test_a_failed_handshake_has_its_outcome_and_the_reason(exported: InMem
 
 
 async def test_a_server_that_is_down_has_a_span(exported: InMemorySpanExporter) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as down:
-        host, port = down.getsockname()
+    (down,) = free_ports(1)
     with pytest.raises(ConnectionRefusedError):
-        await dial(host, port, source(WEB), authorize_any())
+        await dial("127.0.0.1", down, source(WEB), authorize_any())
     assert (named(exported, "dial").attributes or {})["meshtls.outcome"] == "CONNECT_FAILED"
 
 

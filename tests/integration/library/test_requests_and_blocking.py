@@ -17,6 +17,7 @@ from meshtls.integrations.blocking import blocking
 from meshtls.integrations.requests import MeshAdapter
 from meshtls.pytest.mesh import Mesh
 from tests.integration.library.served import served
+from tests.support.waiting import SECONDS
 
 
 def session_of(mesh: Mesh) -> requests.Session:
@@ -53,7 +54,7 @@ class TestMeshAdapter:
 def answers(session: requests.Session, url: str) -> bool:
     try:
         with session:
-            return session.get(url, timeout=10).ok
+            return session.get(url, timeout=SECONDS).ok
     except requests.exceptions.SSLError as error:
         assert "no path to a root of the bundle of trust domain example.org" in str(error)  # noqa: PT017
         return False

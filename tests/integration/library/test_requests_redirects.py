@@ -14,6 +14,7 @@ from aiohttp import web
 from meshtls import authorize_any, client_context, server_context
 from meshtls.integrations.requests import MeshAdapter
 from meshtls.pytest.mesh import Mesh
+from tests.support.waiting import SECONDS
 
 
 @asynccontextmanager
@@ -43,7 +44,7 @@ def got(mesh: Mesh, url: str, *, insecure_redirects: bool = False) -> str:
     context = client_context(mesh.source("client"), authorize_any())
     with requests.Session() as session:
         session.mount("https://", MeshAdapter(context, insecure_redirects=insecure_redirects))
-        return session.get(url, timeout=10).text
+        return session.get(url, timeout=SECONDS).text
 
 
 @pytest.mark.parametrize("to_its_whole_url", [True, False])

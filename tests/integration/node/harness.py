@@ -28,7 +28,7 @@ def lines_of(messages: Iterable[Body]) -> bytes:
 def pipe(
     data: bytes,
     *options: str,
-    timeout: float = 60,
+    timeout: float = 150,
     node: Sequence[str] = NODE,
     environment: Mapping[str, str] | None = None,
 ) -> list[Body]:

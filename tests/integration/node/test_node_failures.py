@@ -15,7 +15,7 @@ def broken(config: pytest.Config, what: str, *messages: Body) -> tuple[list[Body
     """All replies of a node whose clock fails once, and what it logs; it must end by itself, with 0."""
     node = (sys.executable, "-m", "tests.integration.node.broken_node", what)
     given = lines_of(messages)
-    done = subprocess.run(node, input=given, capture_output=True, timeout=50, check=False, cwd=config.rootpath)
+    done = subprocess.run(node, input=given, capture_output=True, timeout=150, check=False, cwd=config.rootpath)
     assert done.returncode == 0, done.stderr.decode()
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
 

@@ -78,7 +78,7 @@ class Load:
     async def until_killed(self, admin: AdminClient, process: subprocess.Popen[str]) -> None:
         work = [asyncio.ensure_future(self.enter(admin, worker)) for worker in range(3)]
         work += [asyncio.ensure_future(self.mint(admin)) for _ in range(3)]
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             await self.enough.wait()
         process.kill()
         ended = await asyncio.gather(*work, return_exceptions=True)

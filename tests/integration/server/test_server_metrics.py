@@ -84,7 +84,7 @@ async def test_calls_are_counted_by_method_and_status(server: ServerUnderTest) -
     with pytest.raises(AccessError):
         await refused.bundle()
     found = await scraped_until(
-        server.running.metrics, lambda found: calls(found, "Entries/GetEntry", "NOT_FOUND") == 1
+        server.running.metrics, lambda found: calls(found, "Bundles/GetBundle", "PERMISSION_DENIED") == 1
     )
     assert calls(before, "Bundles/GetBundle") is None
     assert calls(found, "Bundles/GetBundle") == 2  # new_agent asks, too

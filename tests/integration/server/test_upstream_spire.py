@@ -31,8 +31,8 @@ from tests.support.spire import DOMAIN, PYTHON, Spire, running_spire
 TD = TrustDomain(DOMAIN)
 WEB = SpiffeId(TD, "/web")
 #: Both servers poll every few seconds.
-SECONDS = 60.0
-pytestmark = pytest.mark.timeout(300)
+SECONDS = 120.0
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

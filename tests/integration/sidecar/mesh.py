@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from meshtls.address import Address
 from meshtls.admin.keys import AdminKeys
 from meshtls.clock import Clock
@@ -35,6 +37,11 @@ ANYWHERE = Address("127.0.0.1", 0)
 #: A handshake of a test that is about something else may take as long as a busy machine needs.
 DEFAULTS = Limits(handshake_timeout=60, connect_timeout=60)
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def patient(**limits: Any) -> Limits:
+    """DEFAULTS with these limits."""
+    return msgspec.structs.replace(DEFAULTS, **limits)
 
 
 class Lines(io.StringIO):

@@ -19,6 +19,7 @@ from meshtls.sidecar.settings import InboundConfig, SidecarConfig
 from meshtls.svid.context import ConstantSource
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
+    DEFAULTS,
     OTHER,
     OURS,
     A,
@@ -322,6 +323,7 @@ async def test_tls_secrets_are_given_on_the_unix_socket_alone_and_only_by_a_side
             name="b",
             spiffe_id=B,
             inbound=(inbound,),
+            limits=DEFAULTS,
             admin=AdminKeys(socket=path, listen=Address("127.0.0.1", 0)),
             insecure_keylog_file=keylog,
         )

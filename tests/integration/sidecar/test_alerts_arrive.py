@@ -15,7 +15,6 @@ import pytest
 from meshtls.address import Address
 from meshtls.errors import HandshakeError
 from meshtls.policy.authorizer import authorize_id
-from meshtls.sidecar.settings import Limits
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.context import TlsOptions
 from meshtls.tls.streams import dial, listen
@@ -27,6 +26,7 @@ from tests.integration.sidecar.mesh import (
     as_a,
     as_b,
     connected,
+    patient,
     rest,
     side_a,
     side_b,
@@ -36,7 +36,7 @@ from tests.support.new_keys import BlockingAsker
 from tests.support.waiting import SECONDS
 
 REPETITIONS = 25
-MANY = Limits(connections=4096)
+MANY = patient(connections=4096)
 ILLEGAL = "the peer refused the connection with the alert 'illegal parameter'"
 BAD_MAC = "the peer refused the connection with the alert 'bad record mac'"
 TUNNEL = TlsOptions(alpn=("h2",))

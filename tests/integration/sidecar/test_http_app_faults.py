@@ -16,12 +16,12 @@ import pytest
 
 from meshtls.address import Address
 from meshtls.policy.authorizer import authorize_any
-from meshtls.sidecar.settings import HttpKeys, Limits, Mode, Protocol
+from meshtls.sidecar.settings import HttpKeys, Mode, Protocol
 from meshtls.svid.context import ConstantSource
 from meshtls.tls.rotating import client_context
 from meshtls.wire.http2.frames import PREFACE
 from tests.integration.sidecar.governed import governed
-from tests.integration.sidecar.mesh import ANYWHERE, as_a, connected, side_a
+from tests.integration.sidecar.mesh import ANYWHERE, as_a, connected, patient, side_a
 from tests.support.waiting import SECONDS
 
 ANYBODY = """
@@ -30,7 +30,7 @@ kind: AuthorizationPolicy
 metadata: {name: all, namespace: default}
 spec: {rules: [{}]}
 """
-LIMITS = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+LIMITS = patient(detect_timeout=SECONDS)
 NO_HTTP2 = (
     "the app did not answer with HTTP/2, which requests over HTTP/2 need: let it accept HTTP/2 without TLS"
     " (prior knowledge, h2c), or send the requests over HTTP/1.1"

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from meshtls.address import Address
 from meshtls.observe.events import ConnectionResult
 from meshtls.observe.live import Ended, Event, PhaseEnded
-from meshtls.sidecar.settings import InboundConfig, Limits, Mode, Protocol, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, Mode, Protocol, SidecarConfig
 from meshtls.svid.context import ConstantSource
 from meshtls.wire.http1.start import MAX_START
 from tests.integration.sidecar.governed import a_web_app, governed
-from tests.integration.sidecar.mesh import ANYWHERE, B, an_app, as_b, connected, echoed, rest, running, side_a
+from tests.integration.sidecar.mesh import ANYWHERE, B, an_app, as_b, connected, echoed, patient, rest, running, side_a
+from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS, until
 
 BY_PEER = """
@@ -27,8 +29,8 @@ spec:
 """
 #: No TCP connection is allowed by it.
 BY_PATH = BY_PEER + "    to: [{operation: {paths: [/ok]}}]\n"
-QUICK = Limits(detect_timeout=0.05, handshake_timeout=60, connect_timeout=60)
-PATIENT = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+QUICK = patient(detect_timeout=0.05)
+PATIENT = patient(detect_timeout=SECONDS)
 REQUEST = b"GET /ok HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n"
 
 
@@ -122,7 +124,7 @@ async def test_a_first_line_that_never_ends_is_refused_at_the_limit_of_bytes(lin
 
 @pytest.mark.parametrize("tunnel", [False, True])
 async def test_a_first_line_that_never_ends_is_refused_at_the_limit_of_time(tunnel: bool) -> None:
-    limits = Limits(detect_timeout=0.05, idle_timeout=0.5, handshake_timeout=60, connect_timeout=60)
+    limits = patient(detect_timeout=SECONDS, idle_timeout=0.5)
     async with (
         an_app() as app,
         governed(app.address, BY_PEER, protocol=Protocol.AUTO, limits=limits, tunnel=tunnel) as b,
@@ -195,8 +197,7 @@ async def test_a_silent_client_that_no_policy_could_allow_is_refused_after_the_b
 
 @pytest.mark.parametrize("tunnel", [False, True])
 async def test_an_app_that_is_down_ends_the_connection_of_a_silent_client(tunnel: bool) -> None:
-    async with an_app() as app:
-        gone = app.address
+    gone = Address("127.0.0.1", free_ports(1)[0])
     async with (
         governed(gone, BY_PEER, protocol=Protocol.AUTO, limits=QUICK, tunnel=tunnel) as b,
         side_a(b.inbound, tunnel=tunnel) as a,

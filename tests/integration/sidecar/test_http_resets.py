@@ -14,9 +14,9 @@ from h2.events import ResponseReceived
 
 from meshtls.address import Address
 from meshtls.ext_authz.settings import ExtAuthzProvider, ProviderKind
-from meshtls.sidecar.settings import Limits, Mode, Protocol
+from meshtls.sidecar.settings import Mode, Protocol
 from tests.integration.sidecar.governed import a_web_app, governed
-from tests.integration.sidecar.mesh import an_app, connected
+from tests.integration.sidecar.mesh import an_app, connected, patient
 from tests.integration.sidecar.tunnel.test_tunnel_peers import H2Peer, context
 from tests.support.ext_authz_server import authorization_server, message
 from tests.support.waiting import SECONDS, until
@@ -34,7 +34,7 @@ kind: AuthorizationPolicy
 metadata: {name: ask, namespace: default}
 spec: {action: CUSTOM, provider: {name: opa}, rules: [{}]}
 """
-LIMITS = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+LIMITS = patient(detect_timeout=SECONDS)
 REQUEST = [(":method", "GET"), (":scheme", "http"), (":authority", "b")]
 
 

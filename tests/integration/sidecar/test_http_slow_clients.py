@@ -16,11 +16,11 @@ from meshtls.sidecar.connection import EndedError, Flow
 from meshtls.sidecar.http.detect import detected
 from meshtls.sidecar.http.relay import HttpRelay
 from meshtls.sidecar.reactor import running_reactor
-from meshtls.sidecar.settings import Limits, Protocol
+from meshtls.sidecar.settings import Protocol
 from meshtls.wire.http import Answer, Forward, HttpRequest, Refuse, Ruling
 from meshtls.wire.http1.filter import Http1Filter
 from tests.integration.sidecar.governed import a_web_app, governed
-from tests.integration.sidecar.mesh import connected, side_a
+from tests.integration.sidecar.mesh import connected, patient, side_a
 from tests.support.relaying import plain_end
 from tests.support.waiting import SECONDS, SHORT_IDLE, until
 
@@ -159,7 +159,7 @@ async def test_a_silent_client_ends_detection_at_the_idle_timeout(sockets: list[
 
 # -- through real sidecars --
 
-IDLE = Limits(idle_timeout=SHORT_IDLE, detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+IDLE = patient(idle_timeout=SHORT_IDLE, detect_timeout=SECONDS)
 
 
 @pytest.mark.parametrize("tunnel", [False, True])

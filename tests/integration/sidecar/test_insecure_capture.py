@@ -23,7 +23,19 @@ from meshtls.svid.context import ConstantSource
 from meshtls.wire.side import Side
 from meshtls.wire.tls import HandshakeType
 from tests.integration.cli.identity_site import tell
-from tests.integration.sidecar.mesh import ANYWHERE, A, B, Node, an_app, as_a, as_b, connected, echoed, running
+from tests.integration.sidecar.mesh import (
+    ANYWHERE,
+    DEFAULTS,
+    A,
+    B,
+    Node,
+    an_app,
+    as_a,
+    as_b,
+    connected,
+    echoed,
+    running,
+)
 from tests.support.require import require
 from tests.support.tls_capture import analyzed
 
@@ -80,13 +92,19 @@ def sessions(file: Path) -> list[Session]:
 def sidecar_b(app: Address, file: Path, *, tunnel: bool = False, max_size: int = 1 << 26) -> SidecarConfig:
     inbound = InboundConfig(listen=ANYWHERE, app=app, allow=(A,), tunnel=tunnel)
     return SidecarConfig(
-        name="b", spiffe_id=B, inbound=(inbound,), insecure_capture=CaptureKeys(file=file, max_size=max_size)
+        name="b",
+        spiffe_id=B,
+        inbound=(inbound,),
+        limits=DEFAULTS,
+        insecure_capture=CaptureKeys(file=file, max_size=max_size),
     )
 
 
 def sidecar_a(b: Node, file: Path, *, tunnel: bool = False) -> SidecarConfig:
     outbound = OutboundConfig(listen=ANYWHERE, to=b.inbound, peer=B, tunnel=tunnel)
-    return SidecarConfig(name="a", spiffe_id=A, outbound=(outbound,), insecure_capture=CaptureKeys(file=file))
+    return SidecarConfig(
+        name="a", spiffe_id=A, outbound=(outbound,), limits=DEFAULTS, insecure_capture=CaptureKeys(file=file)
+    )
 
 
 @pytest.mark.parametrize("tunnel", [False, True])

@@ -15,7 +15,7 @@ from meshtls.sidecar.settings import CaptureKeys, InboundConfig, Mode, Protocol,
 from meshtls.svid.context import ConstantSource
 from meshtls.wire.side import Side
 from tests.integration.sidecar.governed import a_web_app
-from tests.integration.sidecar.mesh import ANYWHERE, B, an_app, as_a, as_b, connected, echoed, running
+from tests.integration.sidecar.mesh import ANYWHERE, DEFAULTS, B, an_app, as_a, as_b, connected, echoed, running
 from tests.integration.sidecar.test_insecure_capture import sessions
 from tests.integration.sidecar.test_tls_origination import CA, HOST, SIMPLE, a_server, configured
 from tests.support.packets import Kept, Seen
@@ -41,7 +41,9 @@ async def test_a_plaintext_client_of_a_permissive_listener_is_in_the_file(tmp_pa
     file = tmp_path / "b.pcapng"
     async with an_app() as app:
         inbound = InboundConfig(listen=ANYWHERE, app=app.address, mode=Mode.PERMISSIVE, protocol=Protocol.TCP)
-        config = SidecarConfig(name="b", spiffe_id=B, inbound=(inbound,), insecure_capture=CaptureKeys(file=file))
+        config = SidecarConfig(
+            name="b", spiffe_id=B, inbound=(inbound,), limits=DEFAULTS, insecure_capture=CaptureKeys(file=file)
+        )
         async with running(config, ConstantSource(as_b())) as b, connected(b.inbound) as streams:
             assert await echoed(streams, MESSAGE) == MESSAGE
             assert await echoed(streams, MESSAGE) == MESSAGE
@@ -57,7 +59,9 @@ async def test_its_requests_are_in_the_file_as_it_sent_them(tmp_path: Path) -> N
     file = tmp_path / "b.pcapng"
     async with a_web_app() as app:
         inbound = InboundConfig(listen=ANYWHERE, app=app.address, mode=Mode.PERMISSIVE, protocol=Protocol.HTTP)
-        config = SidecarConfig(name="b", spiffe_id=B, inbound=(inbound,), insecure_capture=CaptureKeys(file=file))
+        config = SidecarConfig(
+            name="b", spiffe_id=B, inbound=(inbound,), limits=DEFAULTS, insecure_capture=CaptureKeys(file=file)
+        )
         async with running(config, ConstantSource(as_b())) as b, connected(b.inbound) as streams:
             streams[1].write(REQUEST)
             answer = await streams[0].read()

@@ -40,6 +40,7 @@ from tests.integration.sidecar.mesh import (
     as_b,
     connected,
     echoed,
+    patient,
     rest,
     running,
     side_a,
@@ -156,7 +157,7 @@ async def test_a_peer_that_leaves_in_the_handshake_without_an_alert_has_not_fail
 
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE], ids=lambda one: one.value)
 async def test_a_caller_in_plaintext_that_leaves_without_a_byte_is_denied_only_if_it_spoke(mode: Mode) -> None:
-    limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+    limits = patient(detect_timeout=SECONDS)
     async with an_app() as app, governed(app.address, NOBODY, mode=mode, limits=limits) as b:
         for said, outcome in ((b"", "CLOSED_EARLY"), (b"ping", "POLICY_DENIED")):
             async with connected(b.inbound) as streams:
@@ -166,7 +167,7 @@ async def test_a_caller_in_plaintext_that_leaves_without_a_byte_is_denied_only_i
 
 
 async def test_a_silent_caller_that_no_policy_allows_is_denied_where_there_is_no_tls() -> None:
-    limits = Limits(detect_timeout=0.05, handshake_timeout=60, connect_timeout=60)
+    limits = patient(detect_timeout=0.05)
     async with (
         an_app() as app,
         governed(app.address, NOBODY, mode=Mode.DISABLE, limits=limits) as b,
@@ -199,7 +200,7 @@ class Counted:
 async def test_in_mode_disable_a_caller_is_judged_once_before_it_is_registered(
     policy: str, said: bytes, outcome: str, judgements: int
 ) -> None:
-    limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+    limits = patient(detect_timeout=SECONDS)
     async with an_app() as app, governed(app.address, policy, mode=Mode.DISABLE, limits=limits) as b:
         gate = b.sidecar.listeners.inbound[0].gate
         counted = Counted(gate.rules)
@@ -229,7 +230,7 @@ async def test_a_peer_that_resets_in_the_handshake_has_not_failed_it(said: bytes
 @pytest.mark.parametrize("said", [b"", b"\x16"], ids=["no byte", "a byte"])
 @pytest.mark.parametrize("policy", [NOBODY, ANYBODY], ids=["nobody is allowed", "anybody is"])
 async def test_a_peer_that_resets_where_plaintext_may_come_is_no_error_of_the_sidecar(said: bytes, policy: str) -> None:
-    limits = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+    limits = patient(detect_timeout=SECONDS)
     async with (
         an_app() as app,
         governed(app.address, policy, mode=Mode.PERMISSIVE, limits=limits) as b,
@@ -265,7 +266,7 @@ async def test_a_server_that_leaves_in_the_handshake_has_failed_its_caller(reset
 async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout() -> None:
     async with (
         an_app() as app,
-        side_b(app.address, limits=Limits(idle_timeout=SHORT_IDLE)) as b,
+        side_b(app.address, limits=patient(idle_timeout=SHORT_IDLE)) as b,
         side_a(b.inbound) as a,
     ):
         async with connected(a.outbound) as streams:
@@ -281,7 +282,7 @@ async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout
 async def test_bytes_in_one_direction_keep_both_from_being_idle() -> None:
     async with (
         an_app() as app,
-        side_b(app.address, limits=Limits(idle_timeout=SHORT_IDLE)) as b,
+        side_b(app.address, limits=patient(idle_timeout=SHORT_IDLE)) as b,
         side_a(b.inbound) as a,
     ):
         async with connected(a.outbound) as streams:
@@ -293,7 +294,7 @@ async def test_bytes_in_one_direction_keep_both_from_being_idle() -> None:
 
 
 async def test_a_connection_above_the_limit_is_refused_and_admitted_after_another_ends() -> None:
-    async with an_app() as app, side_b(app.address, limits=Limits(connections=1)) as b, side_a(b.inbound) as a:
+    async with an_app() as app, side_b(app.address, limits=patient(connections=1)) as b, side_a(b.inbound) as a:
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
             async with connected(a.outbound) as too_many:
@@ -336,7 +337,7 @@ def unanswering() -> Iterator[Address]:
 
 
 async def test_an_app_that_does_not_answer_is_given_up_at_the_connect_timeout() -> None:
-    limits = Limits(connect_timeout=0.1)
+    limits = patient(connect_timeout=0.1)
     with unanswering() as app:
         async with side_b(app, limits=limits) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
             with pytest.raises(ConnectionResetError):
@@ -349,7 +350,7 @@ async def test_a_tls_1_2_handshake_is_finished_before_the_app_answers() -> None:
     options = TlsOptions(minimum_version=ssl.TLSVersion.TLSv1_2)
     with unanswering() as app:
         async with (
-            side_b(app, tls_min=TlsMinimum.V1_2, limits=Limits(connect_timeout=1)) as b,
+            side_b(app, tls_min=TlsMinimum.V1_2, limits=patient(connect_timeout=1)) as b,
             connected(b.inbound) as streams,
         ):
             context = context_of(as_a(), server_side=False, options=options)
@@ -362,7 +363,7 @@ async def test_a_tls_1_2_handshake_is_finished_before_the_app_answers() -> None:
 
 async def test_a_sidecar_that_does_not_answer_is_given_up_at_the_connect_timeout() -> None:
     with unanswering() as to:
-        async with side_a(to, limits=Limits(connect_timeout=0.1)) as a, connected(a.outbound) as streams:
+        async with side_a(to, limits=patient(connect_timeout=0.1)) as a, connected(a.outbound) as streams:
             with pytest.raises(ConnectionResetError):
                 await echoed(streams)
             line = await a.lines.next()
@@ -422,7 +423,7 @@ async def test_a_peer_that_is_refused_when_its_handshake_is_done_reads_an_alert_
 async def test_a_peer_without_a_slot_after_its_handshake_reads_an_alert() -> None:
     async with (
         an_app() as app,
-        side_b(app.address, limits=Limits(connections=1)) as b,
+        side_b(app.address, limits=patient(connections=1)) as b,
         connected(b.inbound) as streams,
     ):
         await until(lambda: len(b.sidecar.registry.unproven) == 1)
@@ -487,7 +488,7 @@ async def refused(address: Address) -> None:
 
 
 async def test_drain_breaks_off_what_outlives_the_deadline() -> None:
-    limits = Limits(drain=0.05)
+    limits = patient(drain=0.05)
     async with (
         an_app() as app,
         side_b(app.address, limits=limits) as b,
@@ -505,7 +506,7 @@ async def test_drain_breaks_off_what_outlives_the_deadline() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_and_a_second_one_breaks_off(number: signal.Signals) -> None:
-    async with an_app() as app, side_b(app.address, limits=Limits(drain=60)) as b, side_a(b.inbound) as a:
+    async with an_app() as app, side_b(app.address, limits=patient(drain=60)) as b, side_a(b.inbound) as a:
         async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:
             assert await echoed(streams) == b"ping"
             stopped = group.create_task(run_until_signal(b.sidecar))

@@ -14,7 +14,7 @@ from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.settings import Limits, Mode
 from meshtls.tls.context import TlsOptions
 from meshtls.wire.http2.frames import PREFACE, Kind, frame
-from tests.integration.sidecar.mesh import A, B, an_app, as_a, connected, echoed, rest, side_a, side_b
+from tests.integration.sidecar.mesh import A, B, an_app, as_a, connected, echoed, patient, rest, side_a, side_b
 from tests.integration.sidecar.raw_peer import RawPeer
 from tests.support.tls import SlowClient, engine_of
 from tests.support.waiting import SECONDS, until
@@ -89,7 +89,7 @@ async def test_tls_to_permissive_from_a_peer_that_is_not_listed_is_denied() -> N
 
 
 async def test_an_app_that_speaks_first_is_heard_through_permissive_after_the_detect_timeout() -> None:
-    limits = Limits(detect_timeout=0.05)
+    limits = patient(detect_timeout=0.05)
     async with (
         an_app(b"220 ready\r\n") as app,
         side_b(app.address, mode=Mode.PERMISSIVE, limits=limits) as b,
@@ -112,7 +112,7 @@ async def test_first_bytes_that_come_one_by_one_are_all_passed_on() -> None:
 
 
 #: So short that every client is late.
-LATE = Limits(detect_timeout=0.001)
+LATE = patient(detect_timeout=0.001)
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3])
@@ -193,7 +193,7 @@ async def test_a_client_hello_after_the_apps_greeting_goes_to_the_app() -> None:
 
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
 async def test_a_connection_on_which_neither_side_speaks_ends_at_the_idle_timeout(mode: Mode) -> None:
-    limits = Limits(detect_timeout=0.001, idle_timeout=0.1)
+    limits = patient(detect_timeout=0.001, idle_timeout=0.1)
     async with an_app() as app, side_b(app.address, mode=mode, limits=limits) as b, connected(b.inbound) as streams:
         with pytest.raises(ConnectionResetError):
             await rest(streams)
@@ -203,7 +203,7 @@ async def test_a_connection_on_which_neither_side_speaks_ends_at_the_idle_timeou
 
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
 async def test_a_silent_connection_takes_no_slot_of_active_ones(mode: Mode) -> None:
-    limits = Limits(connections=1, detect_timeout=0.001, idle_timeout=0.5)
+    limits = patient(connections=1, detect_timeout=0.001, idle_timeout=0.5)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         other = Connection("b", B, Direction.INBOUND, ours, "127.0.0.1:1", SystemClock())

@@ -21,7 +21,7 @@ from tests.integration.sidecar.mesh import as_a, as_b
 from tests.support.new_keys import Flood, KeyAsker
 from tests.support.relaying import plain_end, relayed, tls_end
 from tests.support.tls import engine_of
-from tests.support.waiting import until
+from tests.support.waiting import SECONDS, until
 
 #: What one receive takes at most: so much may be asked for before an end is known to owe too much.
 ONE_RECEIVE = 1 << 18
@@ -56,7 +56,7 @@ async def test_a_relay_stops_to_read_a_peer_that_leaves_its_answers_unread(
     task = asyncio.create_task(relayed(end, plain_end(pairs[2], "the app"), Flow(), 30))
     flood = Flood(asker, pairs[0])
     await owes_little(end, flood)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         await flood.read_answers()
         await until(lambda: end.owed == 0)
         pairs[0].send(asker.says(b"and now the question"))
@@ -75,7 +75,7 @@ async def test_a_peer_that_writes_before_it_reads_may_ask_for_new_keys_in_betwee
     pairs[3].send(bytes(50_000))  # the peer reads none of this
     for number in range(100):
         pairs[0].send(asker.asks(1) + asker.says(b"%02d" % number))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             assert await asyncio.get_running_loop().sock_recv(pairs[3], 100) == b"%02d" % number
     assert 0 < end.owed <= MAX_OWED
     task.cancel()
@@ -97,7 +97,7 @@ async def test_a_tunnel_stops_to_read_a_peer_that_leaves_its_answers_unread(
     flood = Flood(asker, pairs[0])
     await owes_little(end, flood)
     assert session.blocked
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         reading = asyncio.create_task(flood.read_answers())
         await until(lambda: end.owed == 0 and not session.blocked)
         await reading

@@ -18,6 +18,7 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.context import ConstantSource
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
+    DEFAULTS,
     OTHER,
     OURS,
     A,
@@ -220,7 +221,7 @@ async def test_s_client_is_refused_renegotiation_at_once(tmp_path: Path) -> None
 
 def side_a_with_tls12(to: Address) -> contextlib.AbstractAsyncContextManager[Node]:
     door = OutboundConfig(listen=ANYWHERE, to=to, peer=B, tls_min=TlsMinimum.V1_2)
-    return running(SidecarConfig(name="a", spiffe_id=A, outbound=(door,)), ConstantSource(as_a()))
+    return running(SidecarConfig(name="a", spiffe_id=A, outbound=(door,), limits=DEFAULTS), ConstantSource(as_a()))
 
 
 async def test_an_outbound_refuses_s_server_renegotiation(tmp_path: Path) -> None:

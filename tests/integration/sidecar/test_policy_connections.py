@@ -15,7 +15,7 @@ from meshtls.policy.decision import Decision
 from meshtls.policy.istio.evaluate import WorkloadPolicies
 from meshtls.policy.request import Request
 from meshtls.sidecar.config import load_config
-from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
+from meshtls.sidecar.settings import Mode, SidecarConfig
 from meshtls.svid.context import ConstantSource
 from tests.integration.sidecar.governed import governed, policies, with_policies
 from tests.integration.sidecar.mesh import (
@@ -29,6 +29,7 @@ from tests.integration.sidecar.mesh import (
     as_a,
     connected,
     echoed,
+    patient,
     rest,
     running,
     side_a,
@@ -38,7 +39,7 @@ from tests.support.authority import context_for
 from tests.support.tls import engine_of
 from tests.support.waiting import SECONDS, until
 
-PATIENT = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+PATIENT = patient(detect_timeout=SECONDS)
 
 
 def policy(rules: str, action: str = "ALLOW", name: str = "p") -> str:

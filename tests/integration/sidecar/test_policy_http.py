@@ -13,10 +13,10 @@ from meshtls.address import Address
 from meshtls.policy.decision import Decision
 from meshtls.policy.istio.evaluate import NarrowPolicies
 from meshtls.policy.request import RequestAuth
-from meshtls.sidecar.settings import ForwardClientCert, Limits, Mode, Protocol, SidecarConfig
+from meshtls.sidecar.settings import ForwardClientCert, Mode, Protocol, SidecarConfig
 from meshtls.wire.http import HttpRequest
 from tests.integration.sidecar.governed import a_web_app, governed, with_policies
-from tests.integration.sidecar.mesh import A, B, Node, an_app, connected, echoed, rest, side_a
+from tests.integration.sidecar.mesh import A, B, Node, an_app, connected, echoed, patient, rest, side_a
 from tests.support.waiting import SECONDS, until
 
 ALLOW_GET = """
@@ -35,7 +35,7 @@ metadata: {name: nobody, namespace: default}
 spec: {}
 """
 #: So long that no test is late, on however slow a machine.
-PATIENT = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+PATIENT = patient(detect_timeout=SECONDS)
 
 
 def url(node: Node, path: str) -> str:
@@ -161,7 +161,7 @@ async def test_auto_takes_a_silent_client_for_tcp() -> None:
     by_peer = ALLOW_GET.replace("    to: [{operation: {methods: [GET], paths: [/ok, /a/b, /ws]}}]\n", "")
     async with (
         an_app(b"220 ready\r\n") as app,
-        governed(app.address, by_peer, protocol=Protocol.AUTO, limits=Limits(detect_timeout=0.05)) as b,
+        governed(app.address, by_peer, protocol=Protocol.AUTO, limits=patient(detect_timeout=0.05)) as b,
         side_a(b.inbound) as a,
         connected(a.outbound) as streams,
         asyncio.timeout(SECONDS),
@@ -173,7 +173,7 @@ async def test_auto_takes_a_silent_client_for_tcp() -> None:
 @pytest.mark.parametrize("first", [b"", b"G", b" "])
 async def test_a_request_that_comes_late_or_in_pieces_is_judged_with_auto(first: bytes, tunnel: bool) -> None:
     by_peer = ALLOW_GET.replace("    to: [{operation: {methods: [GET], paths: [/ok, /a/b, /ws]}}]\n", "")
-    limits = Limits(detect_timeout=0.05, handshake_timeout=60, connect_timeout=60)
+    limits = patient(detect_timeout=0.05)
     request = b"GET /ok HTTP/1.1\r\nHost: b\r\nx-forwarded-client-cert: URI=spiffe://example.org/admin\r\n"
     request = (first if first == b" " else b"") + request + b"Connection: close\r\n\r\n"
     async with (

@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from meshtls.address import Address
-from meshtls.sidecar.settings import Limits, Protocol
+from meshtls.sidecar.settings import Protocol
 from tests.integration.sidecar.governed import governed
-from tests.integration.sidecar.mesh import side_a
+from tests.integration.sidecar.mesh import patient, side_a
 from tests.support.waiting import SECONDS
 
 ALLOW_ECHO = """
@@ -77,7 +77,7 @@ def unary(channel: grpc.aio.Channel, method: str) -> grpc.aio.UnaryUnaryMultiCal
 async def test_grpc_calls_are_judged_one_by_one_on_one_connection(tunnel: bool, protocol: Protocol) -> None:
     async with (
         an_echo() as (app, echo),
-        governed(app, ALLOW_ECHO, protocol=protocol, tunnel=tunnel, limits=Limits(detect_timeout=SECONDS)) as b,
+        governed(app, ALLOW_ECHO, protocol=protocol, tunnel=tunnel, limits=patient(detect_timeout=SECONDS)) as b,
         side_a(b.inbound, tunnel=tunnel) as a,
         grpc.aio.insecure_channel(str(a.outbound)) as channel,
         asyncio.timeout(SECONDS),

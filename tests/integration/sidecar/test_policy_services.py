@@ -15,9 +15,9 @@ import pytest
 
 from meshtls.address import Address
 from meshtls.ext_authz.settings import ExtAuthzProvider, ProviderKind
-from meshtls.sidecar.settings import Limits, Mode, Protocol
+from meshtls.sidecar.settings import Mode, Protocol
 from tests.integration.sidecar.governed import a_web_app, governed, with_policies
-from tests.integration.sidecar.mesh import A, Node, an_app, connected, echoed, side_a
+from tests.integration.sidecar.mesh import A, Node, an_app, connected, echoed, patient, side_a
 from tests.support.ext_authz_server import authorization_server, message
 from tests.support.jwts import Issuer
 from tests.support.waiting import SECONDS, until
@@ -37,7 +37,7 @@ kind: AuthorizationPolicy
 metadata: {name: ask, namespace: default}
 spec: {action: CUSTOM, provider: {name: opa}, rules: [RULE]}
 """
-PATIENT = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+PATIENT = patient(detect_timeout=SECONDS)
 
 
 def url(node: Node, path: str) -> str:

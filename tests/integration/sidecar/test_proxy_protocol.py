@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from meshtls.address import Address
-from meshtls.sidecar.settings import Limits, Mode
+from meshtls.sidecar.settings import Mode
 from meshtls.wire.proxy_protocol import ProxiedTls, proxy_header
 from tests.integration.sidecar.governed import governed
-from tests.integration.sidecar.mesh import A, an_app, connected, rest, side_a
+from tests.integration.sidecar.mesh import A, an_app, connected, patient, rest, side_a
 from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS
 
@@ -24,7 +24,7 @@ kind: AuthorizationPolicy
 metadata: {name: p, namespace: default}
 spec: {rules: [{}]}
 """
-PATIENT = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+PATIENT = patient(detect_timeout=SECONDS)
 
 
 @contextlib.asynccontextmanager

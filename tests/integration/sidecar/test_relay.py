@@ -19,6 +19,7 @@ from meshtls.sidecar.reactor import running_reactor
 from tests.support.authority import context_for, make_authority
 from tests.support.relaying import plain_end, relayed, tls_end
 from tests.support.tls import Ends, engine_of, shake
+from tests.support.waiting import SECONDS
 
 AUTHORITY = make_authority()
 
@@ -115,7 +116,7 @@ async def test_a_reader_that_stops_costs_at_most_the_buffers(pairs: list[socket.
     assert not sender.done(), "the kernel's buffers and one chunk are full, and nothing more is taken"
     assert await read_all(pairs[3]) == data
     pairs[3].shutdown(socket.SHUT_WR)
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, SECONDS)
     await sender
 
 

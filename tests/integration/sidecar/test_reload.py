@@ -12,8 +12,7 @@ import pytest
 from meshtls.address import Address
 from meshtls.errors import ConfigError, RequestError
 from meshtls.sidecar.changes import Changes
-from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig
-from meshtls.sidecar.sockets import address_of
+from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, SidecarConfig
 from meshtls.sidecar.states import ListenerState
 from meshtls.sidecar.tunnel.pool import PoolState
 from meshtls.sidecar.view import Policy
@@ -29,12 +28,14 @@ from tests.integration.sidecar.mesh import (
     an_app,
     connected,
     echoed,
+    patient,
     rest,
     side_a,
     side_b,
 )
 from tests.support.authority import context_for
 from tests.support.clock import ManualClock
+from tests.support.ports import free_ports
 from tests.support.waiting import SHORT_IDLE, until
 
 
@@ -153,7 +154,7 @@ async def test_a_listener_that_is_removed_before_it_accepts_is_closed() -> None:
 
 
 async def test_listeners_are_added_and_removed_and_connections_of_a_removed_one_get_the_drain_time() -> None:
-    clock, limits = ManualClock(), Limits(drain=7)
+    clock, limits = ManualClock(), patient(drain=7)
     async with (
         an_app() as app,
         side_b(app.address, limits=limits, clock=clock) as b,
@@ -162,8 +163,7 @@ async def test_listeners_are_added_and_removed_and_connections_of_a_removed_one_
     ):
         assert await echoed(lasting) == b"ping"
         gone, config = b.inbound, b.sidecar.config
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            place = address_of(held)
+        place = Address("127.0.0.1", free_ports(1)[0])
         new = InboundConfig(listen=place, app=app.address, allow=(A,))
         told = b.sidecar.reload(msgspec.structs.replace(config, inbound=(new,)))
         assert told.taken == (f"inbound {place} (new)", f"inbound {ANYWHERE} (removed)")
@@ -191,7 +191,7 @@ async def test_an_address_that_cannot_be_bound_changes_nothing() -> None:
         with pytest.raises(
             ConfigError, match=rf"^b: inbound\[1\].listen: wanted to listen on {taken}: Address already"
         ):
-            b.sidecar.reload(msgspec.structs.replace(config, inbound=inbound, limits=Limits(connections=1)))
+            b.sidecar.reload(msgspec.structs.replace(config, inbound=inbound, limits=patient(connections=1)))
         assert b.sidecar.config is config
         assert (len(b.sidecar.inbound), b.sidecar.registry.limit) == (1, config.limits.connections)
         async with connected(a.outbound) as more:
@@ -209,7 +209,7 @@ async def test_reloaded_limits_apply_at_once() -> None:
         async with connected(a.outbound) as too_many:
             assert await is_cut(too_many)
         assert (await b.lines.the("CONNECTION_LIMIT"))["detail"] == "connection limit reached (limits.connections=1)"
-        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=Limits(idle_timeout=SHORT_IDLE)))
+        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=patient(idle_timeout=SHORT_IDLE)))
         async with connected(a.outbound) as idle:
             assert await echoed(idle) == b"ping"
             assert await is_cut(idle)
@@ -278,7 +278,7 @@ async def test_a_key_that_needs_a_restart_is_reported_and_stays_as_it_is() -> No
 async def test_a_reloaded_grace_period_applies_to_a_pending_withdrawal() -> None:
     async with an_app() as app, side_b(app.address) as b:
         watching = b.sidecar._withdrawal
-        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=Limits(withdrawal_grace=1)))
+        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=patient(withdrawal_grace=1)))
         assert b.sidecar._withdrawal is not watching
         b.sidecar.reload(b.sidecar.config)
         await asyncio.sleep(0)
@@ -290,7 +290,7 @@ async def test_a_reloaded_grace_period_applies_to_a_pending_withdrawal() -> None
 async def test_an_outbound_listener_that_is_added_serves_and_one_that_is_removed_refuses_and_then_ends_what_lives(
     tunnel: bool,
 ) -> None:
-    clock, limits = ManualClock(), Limits(drain=7, handshake_timeout=60, connect_timeout=60)
+    clock, limits = ManualClock(), patient(drain=7)
     async with (
         an_app() as app,
         side_b(app.address, tunnel=tunnel) as b,
@@ -299,8 +299,7 @@ async def test_an_outbound_listener_that_is_added_serves_and_one_that_is_removed
     ):
         assert await echoed(lasting) == b"ping"
         gone, config = a.outbound, a.sidecar.config
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            place = address_of(held)
+        place = Address("127.0.0.1", free_ports(1)[0])
         new = msgspec.structs.replace(config.outbound[0], listen=place)
         told = a.sidecar.reload(msgspec.structs.replace(config, outbound=(new,)))
         assert told.taken == (f"outbound {place} (new)", f"outbound {ANYWHERE} (removed)")
@@ -318,8 +317,7 @@ async def test_an_outbound_address_that_cannot_be_bound_leaves_the_inbound_liste
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
         view = b.sidecar.view
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            free = address_of(held)
+        free = Address("127.0.0.1", free_ports(1)[0])
         added = InboundConfig(listen=free, app=app.address, allow=(A,))
         taken = OutboundConfig(listen=app.address, to=app.address, peer=A, tunnel=True)
         wanted = msgspec.structs.replace(b.sidecar.config, inbound=(added,), outbound=(taken,))
@@ -358,8 +356,7 @@ async def test_a_sidecar_that_drains_takes_no_new_configuration_and_binds_nothin
         assert await echoed(streams) == b"ping"
         draining = asyncio.create_task(b.sidecar.drain(60))
         await until(lambda: refuses(b.inbound))
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            place = address_of(held)
+        place = Address("127.0.0.1", free_ports(1)[0])
         added = InboundConfig(listen=place, app=app.address, allow=(A,))
         inbound = (*b.sidecar.config.inbound, added)
         with pytest.raises(ConfigError, match=r"^b: no new configuration is taken: it is draining$"):

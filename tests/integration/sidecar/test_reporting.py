@@ -11,10 +11,22 @@ import pytest
 
 from meshtls.observe.events import ConnectionResult, Outcome
 from meshtls.sidecar.service import Sidecar
-from meshtls.sidecar.settings import InboundConfig, Limits, OutboundConfig, SidecarConfig
+from meshtls.sidecar.settings import InboundConfig, OutboundConfig, SidecarConfig
 from meshtls.sidecar.sockets import address_of
 from meshtls.svid.context import ConstantSource
-from tests.integration.sidecar.mesh import ANYWHERE, A, B, an_app, as_a, as_b, connected, echoed, rest
+from tests.integration.sidecar.mesh import (
+    ANYWHERE,
+    DEFAULTS,
+    A,
+    B,
+    an_app,
+    as_a,
+    as_b,
+    connected,
+    echoed,
+    patient,
+    rest,
+)
 from tests.support.waiting import until
 
 ERRORS = [OSError("no space left"), ValueError("I/O operation on closed file"), ZeroDivisionError("a defect")]
@@ -42,10 +54,10 @@ async def test_connections_and_streams_go_on_where_none_can_be_reported(
     far, near = Broken(error), Broken(error)
     async with an_app() as app:
         door = InboundConfig(listen=ANYWHERE, app=app.address, allow=(A,), tunnel=tunnel)
-        config = SidecarConfig(name="b", spiffe_id=B, inbound=(door,))
+        config = SidecarConfig(name="b", spiffe_id=B, inbound=(door,), limits=DEFAULTS)
         async with Sidecar(config, ConstantSource(as_b()), on_result=far) as b:
             way = OutboundConfig(listen=ANYWHERE, to=b.inbound[0].address, peer=B, tunnel=tunnel)
-            config = SidecarConfig(name="a", spiffe_id=A, outbound=(way,))
+            config = SidecarConfig(name="a", spiffe_id=A, outbound=(way,), limits=DEFAULTS)
             async with (
                 Sidecar(config, ConstantSource(as_a()), on_result=near) as a,
                 connected(a.outbound[0].address) as lasting,
@@ -71,7 +83,7 @@ async def test_a_refusal_at_the_limit_that_cannot_be_reported_does_not_end_the_s
     report = Broken(error)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         way = OutboundConfig(listen=ANYWHERE, to=address_of(silent), peer=B)
-        config = SidecarConfig(name="a", spiffe_id=A, outbound=(way,), limits=Limits(connections=1))
+        config = SidecarConfig(name="a", spiffe_id=A, outbound=(way,), limits=patient(connections=1))
         async with Sidecar(config, ConstantSource(as_a()), on_result=report) as a:
             async with connected(a.outbound[0].address):
                 await until(lambda: len(a.registry) == 1)

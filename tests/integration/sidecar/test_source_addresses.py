@@ -18,7 +18,7 @@ from meshtls.address import Address
 from meshtls.sidecar.settings import ForwardClientCert, Limits, Mode, Protocol
 from tests.integration.policy.web_app import web_app
 from tests.integration.sidecar.governed import a_web_app, governed
-from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, rest, side_a
+from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, patient, rest, side_a
 from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS, until
 
@@ -34,7 +34,7 @@ DENY = POLICY.replace("ACTION", "DENY").replace("BLOCKS", "remoteIpBlocks: [198.
 DENY_OTHERS = POLICY.replace("ACTION", "DENY").replace("BLOCKS", "notRemoteIpBlocks: [203.0.113.0/24]")
 ALLOW_OTHERS = POLICY.replace("ACTION", "ALLOW").replace("BLOCKS", "notRemoteIpBlocks: [198.51.100.0/24]")
 BY_SOCKET = POLICY.replace("ACTION", "ALLOW").replace("BLOCKS", "ipBlocks: [127.0.0.0/8]")
-PATIENT = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+PATIENT = patient(detect_timeout=SECONDS)
 LOOPBACK: dict[str, Any] = {"proxy_protocol_from": (ip_network("127.0.0.0/8"),)}
 HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -413,7 +413,7 @@ async def test_the_header_is_read_within_mutual_tls_and_tunnels(tunnel: bool) ->
 
 
 async def test_plain_tcp_beside_it_has_no_known_client() -> None:
-    limits = Limits(detect_timeout=0.05, handshake_timeout=60, connect_timeout=60)
+    limits = patient(detect_timeout=0.05)
     for text, answer in ((ALLOW_OTHERS, "reset"), (BY_SOCKET, b"EHLO a\r\n")):
         async with (
             an_app() as app,

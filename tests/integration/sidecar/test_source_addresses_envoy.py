@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 
-from meshtls.sidecar.settings import Limits, Mode, Protocol
+from meshtls.sidecar.settings import Mode, Protocol
 from meshtls.wire.crc32c import crc32c
 from tests.integration.sidecar.governed import a_web_app, governed, with_policies
-from tests.integration.sidecar.mesh import an_app, connected, rest
+from tests.integration.sidecar.mesh import an_app, connected, patient, rest
 from tests.support.envoy import started_envoy
 from tests.support.envoy_http import EXTENSIONS
 from tests.support.waiting import SECONDS
@@ -31,7 +31,7 @@ kind: AuthorizationPolicy
 metadata: {name: p, namespace: default}
 spec: {rules: [{from: [{source: {remoteIpBlocks: ['CLIENT']}}]}]}
 """
-PATIENT = Limits(detect_timeout=SECONDS, handshake_timeout=60, connect_timeout=60)
+PATIENT = patient(detect_timeout=SECONDS)
 
 
 def bootstrap(*listeners: Json) -> Json:

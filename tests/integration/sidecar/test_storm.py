@@ -11,13 +11,11 @@ import pytest
 from meshtls.sidecar.descriptors import make_room
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.scheduler import HandshakeScheduler
-from meshtls.sidecar.settings import Limits
-from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, side_a, side_b
+from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, patient, side_a, side_b
 
 STORM = 150
-#: Of 1,000 each takes longer than a handshake may, and all of them ten seconds.
 GREAT_STORM = int(os.environ.get("MESHTLS_TEST_STORM", "300"))
-MANY = Limits(connections=2000, handshake_timeout=10, connect_timeout=60)
+MANY = patient(connections=2000)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +33,7 @@ class Storm:
 
     async def rage(self) -> int:
         """Begin all, and wait for the last; how many were served."""
-        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(150), asyncio.TaskGroup() as group:
             for _ in range(self.size):
                 group.create_task(self._one())
         return self.served
@@ -77,8 +75,8 @@ async def test_a_live_connection_moves_during_a_storm_and_would_not_without_the_
     assert unbounded > 2 * bounded
 
 
-@pytest.mark.timeout(120)
-async def test_a_storm_is_served_completely_though_it_lasts_longer_than_the_handshake_timeout() -> None:
+@pytest.mark.timeout(300)
+async def test_a_great_storm_is_served_completely_and_a_live_connection_moves_all_the_time() -> None:
     round_trips = 0
     async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=MANY) as a:
         async with connected(a.outbound) as streams, asyncio.TaskGroup() as group:
@@ -95,7 +93,7 @@ async def test_a_storm_is_served_completely_though_it_lasts_longer_than_the_hand
 
 
 async def test_new_handshakes_beyond_the_queue_limit_are_refused_and_queued_ones_served() -> None:
-    limits = Limits(connections=2000, handshakes=20)
+    limits = patient(connections=2000, handshakes=20)
     async with an_app() as app, side_b(app.address, limits=MANY) as b, side_a(b.inbound, limits=limits) as a:
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"

@@ -26,6 +26,7 @@ from tests.integration.sidecar.mesh import (
     as_b,
     connected,
     echoed,
+    patient,
     rest,
     side_a,
     side_b,
@@ -137,7 +138,7 @@ async def test_silent_connections_give_way_before_an_older_one_that_shakes_hands
 
 @pytest.mark.parametrize("mode", [Mode.PERMISSIVE, Mode.DISABLE])
 async def test_plaintext_that_was_spoken_counts_against_the_limit_and_gives_way_to_nobody(mode: Mode) -> None:
-    limits = Limits(connections=1, unproven=2, detect_timeout=0.001)
+    limits = patient(connections=1, unproven=2, detect_timeout=0.001)
     allow = () if mode is Mode.DISABLE else (A,)
     async with an_app() as app, side_b(app.address, limits=limits, mode=mode, allow=allow) as b:
         async with connected(b.inbound) as spoken:
@@ -154,7 +155,7 @@ async def test_plaintext_that_was_spoken_counts_against_the_limit_and_gives_way_
 
 
 async def test_the_limit_of_connections_counts_the_proven_alone_and_holds_for_them() -> None:
-    limits = Limits(connections=2, unproven=8)
+    limits = patient(connections=2, unproven=8)
     async with an_app() as app, side_b(app.address, limits=limits) as b, side_a(b.inbound) as a:
         with strangers(b.inbound) as socks:
             async with connected(a.outbound) as one, connected(a.outbound) as two, connected(a.outbound) as too_many:
@@ -170,7 +171,7 @@ async def test_the_limit_of_connections_counts_the_proven_alone_and_holds_for_th
 
 
 async def test_a_session_without_an_authorized_stream_gives_way_and_one_with_it_stays() -> None:
-    limits = Limits(connections=8, unproven=3)
+    limits = patient(connections=8, unproven=3)
     async with an_app() as app, side_b(app.address, limits=limits, tunnel=True) as b, contextlib.AsyncExitStack() as st:
         a = await st.enter_async_context(side_a(b.inbound, tunnel=True))
         used = await st.enter_async_context(connected(a.outbound))

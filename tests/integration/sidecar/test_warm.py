@@ -10,10 +10,22 @@ import pytest
 from meshtls.identity.issuer import LocalIssuer
 from meshtls.identity.rotating import RotatingSource
 from meshtls.policy.authorizer import Decision, Target
-from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.warm import WarmPool, WarmState
 from meshtls.svid.verify import VerifiedPeer
-from tests.integration.sidecar.mesh import OTHER, OURS, A, B, Node, an_app, connected, echoed, rest, side_a, side_b
+from tests.integration.sidecar.mesh import (
+    OTHER,
+    OURS,
+    A,
+    B,
+    Node,
+    an_app,
+    connected,
+    echoed,
+    patient,
+    rest,
+    side_a,
+    side_b,
+)
 from tests.support.clock import ManualClock
 from tests.support.waiting import SECONDS, until
 
@@ -102,7 +114,7 @@ async def test_a_warm_connection_whose_peer_has_gone_is_not_served() -> None:
 
 
 async def test_a_warm_connection_that_is_too_old_is_not_served() -> None:
-    clock, limits = ManualClock(), Limits(idle_timeout=100)
+    clock, limits = ManualClock(), patient(idle_timeout=100)
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound, clock=clock, limits=limits, warm=1) as a:
         pool = pool_of(a)
         await until(lambda: len(pool) == 1)

@@ -15,6 +15,7 @@ from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.tls.context import TlsOptions
 from tests.integration.sidecar.mesh import (
     ANYWHERE,
+    DEFAULTS,
     FOREIGN,
     OTHER,
     OURS,
@@ -243,7 +244,7 @@ async def test_a_tls_1_2_peer_is_accepted_where_the_option_says_so() -> None:
 
 async def test_a_sidecar_whose_source_has_another_identity_refuses_every_peer_with_an_alert() -> None:
     door = InboundConfig(listen=ANYWHERE, app=ANYWHERE, allow=(A,))
-    config = SidecarConfig(name="b", spiffe_id=OTHER, inbound=(door,))
+    config = SidecarConfig(name="b", spiffe_id=OTHER, inbound=(door,), limits=DEFAULTS)
     async with running(config, ConstantSource(as_b())) as b:
         with pytest.raises(ssl.SSLError, match="alert internal error"):
             async with connected(b.inbound, with_svid()):

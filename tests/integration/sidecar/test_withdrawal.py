@@ -21,6 +21,7 @@ from tests.integration.sidecar.mesh import (
     as_b,
     connected,
     echoed,
+    patient,
     rest,
     side_a,
     side_b,
@@ -29,7 +30,7 @@ from tests.support.agent import http_get
 from tests.support.waiting import SECONDS, until
 from tests.support.workload_api import WorkloadApi, workload_api
 
-LONG, SHORT = Limits(withdrawal_grace=600.0), Limits(withdrawal_grace=0.2)
+LONG, SHORT = patient(withdrawal_grace=600.0), patient(withdrawal_grace=0.2)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from h2.settings import SettingCodes
 from meshtls.address import Address
 from meshtls.sidecar import handshake
 from meshtls.sidecar.poller import Poller
-from meshtls.sidecar.settings import Limits
 from meshtls.sidecar.sockets import dial
 from meshtls.sidecar.tunnel import session
 from meshtls.svid.context import ConstantSource
 from meshtls.wire.http2.frames import Kind, frame
 from meshtls.wire.http2.settings import Setting
-from tests.integration.sidecar.mesh import OURS, B, Streams, an_app, connected, echoed, rest, side_a, side_b
+from tests.integration.sidecar.mesh import OURS, B, Streams, an_app, connected, echoed, patient, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_peers import H2Peer, context
 from tests.support.authority import context_for
 from tests.support.clock import ManualClock
@@ -104,8 +103,8 @@ async def test_the_idle_timeout_of_either_side_releases_a_tunnel_without_streams
     monkeypatch.setattr(session, "_FORCED_IDLE_FACTOR", 10**6)  # nobody is cut off: it is let go of
     async with (
         an_app() as app,
-        side_b(app.address, tunnel=True, limits=Limits(idle_timeout=called)) as b,
-        side_a(b.inbound, tunnel=True, limits=Limits(idle_timeout=caller)) as a,
+        side_b(app.address, tunnel=True, limits=patient(idle_timeout=called)) as b,
+        side_a(b.inbound, tunnel=True, limits=patient(idle_timeout=caller)) as a,
     ):
         for _ in range(2):
             async with connected(a.outbound) as streams:
@@ -210,7 +209,7 @@ def being_dialled(address: Address) -> int:
 
 
 async def test_a_stream_that_ends_while_its_app_is_dialled_leaves_no_socket(no_room: Address) -> None:
-    limits = Limits(connect_timeout=60)
+    limits = patient(connect_timeout=60)
     async with (
         side_b(no_room, tunnel=True, limits=limits) as b,
         side_a(b.inbound, tunnel=True, limits=limits) as a,

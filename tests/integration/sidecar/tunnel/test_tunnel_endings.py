@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from meshtls.address import Address
-from meshtls.sidecar.settings import Limits
 from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, frame
 from meshtls.wire.http2.headers import NO_TABLE, connect_block
 from meshtls.wire.http2.settings import Setting
-from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, rest, side_a, side_b
+from tests.integration.sidecar.mesh import Node, an_app, connected, echoed, patient, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_bounds import a_peer
 from tests.integration.sidecar.tunnel.test_tunnel_path import small_buffers
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
@@ -202,7 +201,7 @@ async def test_an_app_that_never_takes_a_complete_answer_is_given_up_at_the_idle
         await peer.settled()
         peer.writer.transport.abort()
 
-    async with a_server(serve) as to, side_a(to, tunnel=True, limits=Limits(idle_timeout=SHORT_IDLE)) as a:
+    async with a_server(serve) as to, side_a(to, tunnel=True, limits=patient(idle_timeout=SHORT_IDLE)) as a:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
             sock.connect((a.outbound.host, a.outbound.port))
@@ -261,7 +260,7 @@ async def test_memory_is_bounded_over_all_tunnels_and_the_stream_that_keeps_the_
         writer.close()
 
     window = 1 << 20
-    leave, limits = asyncio.Event(), Limits(tunnel_window=window, tunnel_memory=4 * window)
+    leave, limits = asyncio.Event(), patient(tunnel_window=window, tunnel_memory=4 * window)
     async with (
         small_buffers(app) as address,
         side_b(address, tunnel=True, limits=limits) as b,
@@ -465,7 +464,7 @@ async def lines_of(node: Node, count: int) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize(("bound", "refused"), [(100, 200), (300, 0)])
 async def test_each_stream_above_the_bound_is_refused_with_a_line(bound: int, refused: int) -> None:
-    async with an_app() as app, side_b(app.address, tunnel=True, limits=Limits(tunnel_streams=bound)) as b:
+    async with an_app() as app, side_b(app.address, tunnel=True, limits=patient(tunnel_streams=bound)) as b:
         async with a_client(b.inbound) as peer:
             for place in range(300):
                 block = connect(app.address) if place else NO_TABLE + connect(app.address)

@@ -29,7 +29,7 @@ from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.wire.http2.connection import DRAIN_PING
 from meshtls.wire.http2.frames import PREFACE, ErrorCode, Kind, frame
 from meshtls.wire.http2.settings import Setting
-from tests.integration.sidecar.mesh import A, B, an_app, connected, echoed, rest, side_a, side_b
+from tests.integration.sidecar.mesh import A, B, an_app, connected, echoed, patient, rest, side_a, side_b
 from tests.integration.sidecar.tunnel.test_tunnel_peers import context
 from tests.support.authority import Leaf, make_authority, mint_raw
 from tests.support.clock import ManualClock
@@ -178,7 +178,7 @@ async def test_no_spare_tunnels_are_opened_to_a_peer_that_allows_no_streams() ->
 
 @pytest.mark.parametrize("says", [b"", PREFACE + frame(Kind.SETTINGS, 0, 0, b"")])
 async def test_a_tunnel_that_its_peer_neither_uses_nor_closes_is_closed(says: bytes) -> None:
-    limits = Limits(idle_timeout=0.1)
+    limits = patient(idle_timeout=0.1)
     async with an_app() as app, side_b(app.address, tunnel=True, limits=limits) as b:
         async with connected(b.inbound, context(server_side=False)) as streams:
             streams[1].write(says)

@@ -20,6 +20,7 @@ from meshtls.sidecar.settings import Limits
 from meshtls.svid.context import X509Context
 from meshtls.svid.verify import VerifiedPeer
 from tests.integration.sidecar.mesh import (
+    DEFAULTS,
     FOREIGN,
     OTHER,
     OURS,
@@ -33,6 +34,7 @@ from tests.integration.sidecar.mesh import (
     as_b,
     connected,
     echoed,
+    patient,
     rest,
     side_a,
     side_b,
@@ -65,7 +67,7 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def a_pair(greeting: bytes = b"", *, limits: Limits = Limits()) -> AsyncIterator[Pair]:  # noqa: B008  # frozen
+async def a_pair(greeting: bytes = b"", *, limits: Limits = DEFAULTS) -> AsyncIterator[Pair]:
     async with (
         an_app(greeting) as app,
         side_b(app.address, tunnel=True, limits=limits) as b,
@@ -156,7 +158,7 @@ async def test_more_streams_than_one_tunnel_takes_make_another() -> None:
 async def test_an_app_that_speaks_first_is_heard() -> None:
     async with a_pair(b"welcome") as pair, connected(pair.a.outbound) as streams:
         assert await echoed(streams, b"") == b""
-        assert await asyncio.wait_for(streams[0].readexactly(7), 10) == b"welcome"
+        assert await asyncio.wait_for(streams[0].readexactly(7), SECONDS) == b"welcome"
 
 
 async def test_the_app_may_go_on_after_its_client_has_ended_and_the_client_after_the_app() -> None:
@@ -197,7 +199,7 @@ async def test_streams_whose_app_does_not_read_stall_no_other_and_keep_no_more_t
     leave, window = asyncio.Event(), 1 << 18
     async with (
         small_buffers(app) as address,
-        side_b(address, tunnel=True, limits=Limits(tunnel_window=window)) as b,
+        side_b(address, tunnel=True, limits=patient(tunnel_window=window)) as b,
         side_a(b.inbound, tunnel=True) as a,
         asyncio.TaskGroup() as group,
         contextlib.AsyncExitStack() as stack,
@@ -371,7 +373,7 @@ async def test_each_stream_is_authorized_anew() -> None:
 
 
 async def test_a_stream_over_the_limit_is_refused_and_counted_as_a_connection() -> None:
-    limits = Limits(connections=2)  # the tunnel itself and one stream
+    limits = patient(connections=2)  # the tunnel itself and one stream
     async with (
         an_app() as app,
         side_b(app.address, tunnel=True, limits=limits) as b,
@@ -464,7 +466,7 @@ async def test_a_tunnel_of_a_peer_whose_certificate_has_expired_takes_no_more_st
 
 
 async def test_a_tunnel_without_streams_is_released() -> None:
-    limits = Limits(idle_timeout=SHORT_IDLE)
+    limits = patient(idle_timeout=SHORT_IDLE)
     async with a_pair(limits=limits) as pair:
         await used_once(pair)
         await _until(lambda: len(pair.b.sidecar.registry) == 0)
@@ -472,7 +474,7 @@ async def test_a_tunnel_without_streams_is_released() -> None:
 
 
 async def test_a_stream_where_no_byte_moves_ends_as_idle_and_the_tunnel_does_not() -> None:
-    async with a_pair(limits=Limits(idle_timeout=SHORT_IDLE)) as pair, connected(pair.a.outbound) as busy:
+    async with a_pair(limits=patient(idle_timeout=SHORT_IDLE)) as pair, connected(pair.a.outbound) as busy:
         assert await echoed(busy) == b"ping"
         async with connected(pair.a.outbound) as idle:
             assert await echoed(idle) == b"ping"
@@ -491,19 +493,19 @@ async def test_a_drained_server_lets_streams_finish_and_the_tunnel_with_them() -
     async with a_pair() as pair:
         async with connected(pair.a.outbound) as streams:
             assert await echoed(streams) == b"ping"
-            draining = asyncio.create_task(pair.b.sidecar.drain(30))
+            draining = asyncio.create_task(pair.b.sidecar.drain(2 * SECONDS))
             for _ in range(5):
                 assert await echoed(streams) == b"ping"
             streams[1].write_eof()
             assert await rest(streams) == b""
-            await asyncio.wait_for(draining, 10)
+            await asyncio.wait_for(draining, SECONDS)
         assert await pair.a.lines.outcome() == await pair.b.lines.outcome() == "OK"
 
 
 async def test_an_idle_tunnel_does_not_hold_up_a_drain() -> None:
     async with a_pair() as pair:
         await used_once(pair)
-        await asyncio.wait_for(pair.b.sidecar.drain(30), 10)
+        await asyncio.wait_for(pair.b.sidecar.drain(2 * SECONDS), SECONDS)
 
 
 async def test_connections_that_outlive_the_drain_end_as_drained() -> None:
