@@ -26,7 +26,7 @@ from meshtls.svid.context import ConstantSource
 from meshtls.svid.x509 import X509Svid
 from tests.integration.sidecar.mesh import OURS, PARTNER, A, Node, an_app, as_b, connected, echoed, side_a, side_b
 from tests.integration.sidecar.test_trust_changes import GUEST, Turning, ended
-from tests.support.authority import context_for
+from tests.support.authority import LASTING, context_for
 from tests.support.waiting import SECONDS, until
 
 CLOCK = SystemClock()
@@ -115,7 +115,7 @@ async def test_a_peer_that_a_source_of_any_kind_knows_is_judged_by_the_files(tmp
         (b"", "there is no CRL of its issuer"),
         (b"nonsense", "there is no CRL of its issuer"),
         (whole(valid=-HOUR), "the CRL of its issuer is stale since "),
-        (pem(PARTNER.intermediate), "there is no CRL of its issuer"),
+        (pem(PARTNER.intermediate, valid=LASTING), "there is no CRL of its issuer"),
     ],
     ids=["missing", "empty", "invalid", "stale", "of the leaf's issuer only"],
 )

@@ -17,7 +17,7 @@ from meshtls.wire.http1.start import MAX_START
 from tests.integration.sidecar.governed import a_web_app, governed
 from tests.integration.sidecar.mesh import ANYWHERE, B, an_app, as_b, connected, echoed, patient, rest, running, side_a
 from tests.support.ports import free_ports
-from tests.support.waiting import SECONDS, until
+from tests.support.waiting import SECONDS, SHORT_IDLE, until
 
 BY_PEER = """
 apiVersion: security.istio.io/v1
@@ -124,7 +124,7 @@ async def test_a_first_line_that_never_ends_is_refused_at_the_limit_of_bytes(lin
 
 @pytest.mark.parametrize("tunnel", [False, True])
 async def test_a_first_line_that_never_ends_is_refused_at_the_limit_of_time(tunnel: bool) -> None:
-    limits = patient(detect_timeout=SECONDS, idle_timeout=0.5)
+    limits = patient(detect_timeout=SHORT_IDLE, idle_timeout=0.5)
     async with (
         an_app() as app,
         governed(app.address, BY_PEER, protocol=Protocol.AUTO, limits=limits, tunnel=tunnel) as b,

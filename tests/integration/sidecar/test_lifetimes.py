@@ -48,9 +48,10 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.integration.sidecar.raw_peer import RawPeer, a_raw_client
 from tests.support.authority import context_for
+from tests.support.loop_clock import LoopClock
 from tests.support.scraping import scraped, value
 from tests.support.tls import SlowClient, context_of, engine_of
-from tests.support.waiting import SECONDS, SHORT_IDLE, until
+from tests.support.waiting import SECONDS, until
 
 
 async def test_rotation_keeps_live_connections_and_the_next_handshake_uses_the_new_svid() -> None:
@@ -264,15 +265,17 @@ async def test_a_server_that_leaves_in_the_handshake_has_failed_its_caller(reset
 
 
 async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout() -> None:
+    clock = LoopClock()
     async with (
         an_app() as app,
-        side_b(app.address, limits=patient(idle_timeout=SHORT_IDLE)) as b,
+        side_b(app.address, limits=patient(idle_timeout=100)) as b,
         side_a(b.inbound) as a,
     ):
         async with connected(a.outbound) as streams:
             assert await echoed(streams) == b"ping"
+            clock.put_forward(101)
             line = await b.lines.next()
-            assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", f"no byte moved for {SHORT_IDLE} s")
+            assert (line["outcome"], line["detail"]) == ("IDLE_TIMEOUT", "no byte moved for 100 s")
             with pytest.raises(ConnectionResetError):
                 await rest(streams)
         assert await app.ended.get() == "reset"
@@ -280,16 +283,17 @@ async def test_a_connection_on_which_nothing_moves_is_closed_at_the_idle_timeout
 
 
 async def test_bytes_in_one_direction_keep_both_from_being_idle() -> None:
+    clock = LoopClock()
     async with (
         an_app() as app,
-        side_b(app.address, limits=patient(idle_timeout=SHORT_IDLE)) as b,
+        side_b(app.address, limits=patient(idle_timeout=100)) as b,
         side_a(b.inbound) as a,
     ):
         async with connected(a.outbound) as streams:
-            loop = asyncio.get_running_loop()
-            until = loop.time() + 2 * SHORT_IDLE
-            while loop.time() < until:
+            for _ in range(4):
                 assert await echoed(streams) == b"ping"
+                clock.put_forward(60)
+            assert await echoed(streams) == b"ping"
         assert await b.lines.outcome() == "OK"
 
 

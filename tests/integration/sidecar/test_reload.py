@@ -35,8 +35,9 @@ from tests.integration.sidecar.mesh import (
 )
 from tests.support.authority import context_for
 from tests.support.clock import ManualClock
+from tests.support.loop_clock import LoopClock
 from tests.support.ports import free_ports
-from tests.support.waiting import SHORT_IDLE, until
+from tests.support.waiting import until
 
 
 def changed(node: Node, **keys: Any) -> SidecarConfig:
@@ -200,20 +201,22 @@ async def test_an_address_that_cannot_be_bound_changes_nothing() -> None:
 
 
 async def test_reloaded_limits_apply_at_once() -> None:
+    clock = LoopClock()
     async with an_app() as app, side_b(app.address) as b, side_a(b.inbound) as a, connected(a.outbound) as streams:
         assert await echoed(streams) == b"ping"
         before = b.sidecar.config.limits
-        limits = msgspec.structs.replace(before, connections=1, unproven=5, idle_timeout=SHORT_IDLE)
+        limits = msgspec.structs.replace(before, connections=1, unproven=5, idle_timeout=100)
         told = b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=limits))
         assert told.taken == ("limits.connections", "limits.unproven", "limits.idle_timeout")
         async with connected(a.outbound) as too_many:
             assert await is_cut(too_many)
         assert (await b.lines.the("CONNECTION_LIMIT"))["detail"] == "connection limit reached (limits.connections=1)"
-        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=patient(idle_timeout=SHORT_IDLE)))
+        b.sidecar.reload(msgspec.structs.replace(b.sidecar.config, limits=patient(idle_timeout=100)))
         async with connected(a.outbound) as idle:
             assert await echoed(idle) == b"ping"
+            clock.put_forward(101)
             assert await is_cut(idle)
-        assert (await b.lines.the("IDLE_TIMEOUT"))["detail"] == f"no byte moved for {SHORT_IDLE} s"
+        assert (await b.lines.the("IDLE_TIMEOUT"))["detail"] == "no byte moved for 100 s"
         assert await echoed(streams) == b"ping"
 
 
