@@ -21,11 +21,11 @@ from tests.support.require import require
 
 __all__ = ["Prometheus", "promtool", "running_prometheus", "wait_for"]
 
-_SECONDS = 120.0
+_SECONDS = 180.0
 
 
 def wait_for(holds: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Poll until this holds; after two minutes it fails and says ``what`` did not come."""
+    """Poll until this holds; after three minutes it fails and says ``what`` did not come."""
     end = time.monotonic() + _SECONDS
     while not holds():
         assert time.monotonic() < end, f"not within {_SECONDS:g} s: {what()}"

@@ -42,7 +42,7 @@ def silent(mesh: ObservedMesh) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_prometheus_understands_every_query_and_those_of_the_dashboard_have_series(tmp_path: Path) -> None:
     with observed_mesh(tmp_path, _TTL) as mesh:
         for expr in (*_RULES, *map(asked, _PANELS)):
@@ -53,7 +53,7 @@ def test_prometheus_understands_every_query_and_those_of_the_dashboard_have_seri
         wait_for(lambda: not silent(mesh), lambda: f"series of {silent(mesh)}")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_an_svid_that_can_not_be_renewed_fires_before_it_expires_and_one_that_is_renewed_does_not(
     tmp_path: Path,
 ) -> None:

@@ -185,7 +185,7 @@ async def test_the_app_may_go_on_after_its_client_has_ended_and_the_client_after
             assert await rest(streams) == b"first of all; "
             streams[1].write(b"more of the client")
             streams[1].write_eof()
-            assert await asyncio.wait_for(heard, 10) == b"more of the client"
+            assert await asyncio.wait_for(heard, SECONDS) == b"more of the client"
         assert await a.lines.outcome() == await b.lines.outcome() == "OK"
 
 
