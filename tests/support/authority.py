@@ -27,8 +27,10 @@ from meshtls.spiffeid import SpiffeId, TrustDomain
 from meshtls.svid.context import X509Context
 from meshtls.svid.x509 import PrivateKey, X509Svid
 
-__all__ = ["Leaf", "Swapping", "context_for", "csr_for", "make_authority", "mint_raw", "svid_for"]
+__all__ = ["LASTING", "Leaf", "Swapping", "context_for", "csr_for", "make_authority", "mint_raw", "svid_for"]
 
+#: A TTL for an SVID that is made when a module is imported: its tests may run hours later.
+LASTING = timedelta(days=2)
 BOTH_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 OWN_NAME = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "meshtls")])
 
