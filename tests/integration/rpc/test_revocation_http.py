@@ -119,7 +119,9 @@ async def site(tables: Tables | None = None, signatures: float = 500.0) -> Async
     tables = tables or Tables()
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         listener.setblocking(False)
-        async with serve_revocation(listener, tables, CLOCK, signatures=signatures) as serving:
+        async with serve_revocation(
+            listener, tables, CLOCK, validity=timedelta(hours=1), signatures=signatures
+        ) as serving:
             yield Site(listener.getsockname()[1], tables, serving)
 
 
