@@ -14,7 +14,7 @@ import hpack
 
 __all__ = ["CANCEL", "PREFACE", "Frame", "RawHttp2", "anonymous_tls", "frame", "raw_http2"]
 
-_SECONDS = 10.0
+_SECONDS = 60.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4

@@ -1,5 +1,5 @@
-"""Hooks for all tests: a skip fails if MESHTLS_REQUIRE is "all", and property tests have no deadline, since a busy
-machine may be slow.
+"""Hooks for all tests: a skip fails if MESHTLS_REQUIRE is "all". Property tests have no deadline, since a busy machine
+may be slow, and the same examples each time: a failure has to be caused by a change. ``make fuzz`` looks for new ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.transports import name_openers
 
 _R = TypeVar("_R", pytest.TestReport, pytest.CollectReport)
 
-settings.register_profile("meshtls", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("meshtls", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("meshtls")
 name_openers()
 

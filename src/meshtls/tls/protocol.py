@@ -7,6 +7,7 @@ looking like a clean end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import cast
 
@@ -69,7 +70,7 @@ class TlsProtocol(asyncio.Protocol):
             self._engine = self._make_engine(self._tcp)
         except LocalIdentityError as error:
             self._tcp.write(INTERNAL_ERROR_ALERT)
-            self._tcp.write_eof()
+            self._end_sending()
             self._refuse(error)
             return
         self._transport = TlsTransport(self._tcp, self._engine)
@@ -161,8 +162,13 @@ class TlsProtocol(asyncio.Protocol):
     def _refuse_with_alert(self, error: PeerError) -> None:
         if alert := self._engine.refusal():
             self._tcp.write(alert)
-        self._tcp.write_eof()
+        self._end_sending()
         self._refuse(error)
+
+    def _end_sending(self) -> None:
+        # Fails where the peer has reset the connection: the error must not take the place of why it was refused.
+        with contextlib.suppress(OSError):
+            self._tcp.write_eof()
 
     def _refuse(self, error: PeerError | LocalIdentityError) -> None:
         self._step(StreamEvent.REFUSED)
@@ -195,7 +201,7 @@ class TlsProtocol(asyncio.Protocol):
         self._lose(error)
         self._transport.parting = True
         self._tcp.resume_reading()
-        self._tcp.write_eof()
+        self._end_sending()
         asyncio.get_running_loop().call_later(LINGER, self._tcp.abort)
 
     def _lose(self, error: Exception) -> None:

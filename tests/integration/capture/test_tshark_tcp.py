@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import io
 import json
 import random
@@ -11,6 +12,7 @@ import re
 import secrets
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -24,6 +26,7 @@ import pytest
 from meshtls.capture.files.reading import read_packets
 from meshtls.capture.files.writing import PcapngWriter
 from meshtls.capture.flow import Ending, Flow
+from meshtls.capture.live.kernel_filter import Instruction, assembled
 from meshtls.capture.tcp import Flows
 from meshtls.wire.side import Side
 from tests.support import capture
@@ -252,10 +255,11 @@ def test_on_loopback_each_packet_that_is_captured_twice_is_counted_once(tmp_path
     require("tshark", _may_capture(), "no right to capture (CAP_NET_RAW)")
     everything, ip_packets = 0x0003, 0x0800
     packets: list[tuple[int, bytes]] = []
-    with listener() as server, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(everything)) as raw:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-        raw.bind(("lo", everything))
+    with listener() as server, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
         port = server.getsockname()[1]
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        _keep_port(raw, port)  # what else is said on this interface would fill the buffer
+        raw.bind(("lo", everything))
         question, answer = exchange(server, 100_000)
         mark = secrets.token_bytes(16)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
@@ -282,6 +286,24 @@ def test_on_loopback_each_packet_that_is_captured_twice_is_counted_once(tmp_path
     for half in flow.halves:
         assert half.duplicated == half.packets
         assert half.conflicts == half.lost_bytes == 0
+
+
+def _keep_port(raw: socket.socket, port: int) -> None:
+    """Receive only Ethernet frames with IPv4 and no options, from or to this port of TCP or UDP."""
+    load, jump_if_equal, keep = 0x28, 0x15, 0x06
+    program = (
+        Instruction(load, 0, 0, 12),
+        Instruction(jump_if_equal, 0, 5, 0x0800),
+        Instruction(load, 0, 0, 34),
+        Instruction(jump_if_equal, 2, 0, port),
+        Instruction(load, 0, 0, 36),
+        Instruction(jump_if_equal, 0, 1, port),
+        Instruction(keep, 0, 0, 1 << 18),
+        Instruction(keep, 0, 0, 0),
+    )
+    code = ctypes.create_string_buffer(assembled(program))
+    attach_filter = 26  # and struct sock_fprog (Linux, Documentation/networking/filter.rst)
+    raw.setsockopt(socket.SOL_SOCKET, attach_filter, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
 
 def _may_capture() -> bool:

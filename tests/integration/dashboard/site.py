@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
 from meshtls.address import Address
 from meshtls.admin.asking import Interface
@@ -94,10 +94,13 @@ async def a_page(site: Site, *, wanted: str = "", **options: Any) -> AsyncIterat
     require("chromium", chromium is not None, "wanted Debian's chromium, apt-get install chromium")
     complaints: list[str] = []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"], timeout=4 * SECONDS * 1000
+        )
         context = await browser.new_context(base_url=f"http://{site.address}", **options)
         page = await context.new_page()
         page.set_default_timeout(SECONDS * 1000)
+        expect.set_options(timeout=SECONDS * 1000)  # which has a timeout of its own, of 5 s
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda told: complaints.append(told.text) if told.type in ("error", "warning") else None)
         try:

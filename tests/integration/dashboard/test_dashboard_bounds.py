@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,26 @@ def request(address: Address, path: str = "/api/about") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
 
 
+async def answered(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that has had an answer, the end of which was the beginning of a short time for the next head."""
+    monkeypatch.setattr(BoundedProtocol, "HEAD_SECONDS", SECONDS)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    for seconds in (0.5, SECONDS):
+        writer.write(request(address))
+        await reader.readuntil(b'"may_act":false}')
+        monkeypatch.setattr(BoundedProtocol, "HEAD_SECONDS", seconds)
+    return reader, writer
+
+
+def put_forward(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """The event loop's clock: what was to happen in so many seconds happens now."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + seconds)
+
+
 @pytest.mark.parametrize(
     "sent",
     ["", "GET /api/about HTTP/1.1\r\n", "whole", "whole, and a part"],
@@ -40,10 +61,10 @@ async def test_a_connection_without_a_whole_request_head_is_closed(
 ) -> None:
     monkeypatch.setattr(BoundedProtocol, "HEAD_SECONDS", 0.5)
     async with serving_dashboard(a_collector(tmp_path), WHERE) as address, asyncio.timeout(SECONDS):
-        reader, writer = await asyncio.open_connection(address.host, address.port)
         if sent.startswith("whole"):
-            writer.write(request(address))
-            await reader.readuntil(b'"may_act":false}')
+            reader, writer = await answered(address, monkeypatch)
+        else:
+            reader, writer = await asyncio.open_connection(address.host, address.port)
         writer.write((sent.removeprefix("whole") and "GET / HTTP/1.1\r\n").encode())
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
@@ -51,11 +72,8 @@ async def test_a_connection_without_a_whole_request_head_is_closed(
 
 
 async def test_bytes_that_make_no_head_keep_no_connection_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedProtocol, "HEAD_SECONDS", 0.5)
     async with serving_dashboard(a_collector(tmp_path), WHERE) as address, asyncio.timeout(SECONDS):
-        reader, writer = await asyncio.open_connection(address.host, address.port)
-        writer.write(request(address))
-        await reader.readuntil(b'"may_act":false}')
+        reader, writer = await answered(address, monkeypatch)
         writer.write(b"GET / HTTP/1.1\r\n")
         with contextlib.suppress(ConnectionError):
             while not reader.at_eof():
@@ -68,13 +86,13 @@ async def test_bytes_that_make_no_head_keep_no_connection_open(tmp_path: Path, m
 
 
 async def test_a_stream_of_events_outlives_the_time_for_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedProtocol, "HEAD_SECONDS", 0.3)
     collector = a_collector(tmp_path)
     async with serving_dashboard(collector, WHERE) as address, asyncio.timeout(SECONDS):
         idle_reader, idle_writer = await asyncio.open_connection(address.host, address.port)
         reader, writer = await asyncio.open_connection(address.host, address.port)
         writer.write(request(address, "/api/changes"))
         await reader.readuntil(b"data: ")
+        put_forward(monkeypatch, BoundedProtocol.HEAD_SECONDS + 1)
         with contextlib.suppress(ConnectionError):
             assert await idle_reader.read() == b""  # its time is over, and it began before the stream did
         for number in range(2):
@@ -100,25 +118,32 @@ async def test_connections_that_ask_nothing_shut_nobody_out(tmp_path: Path) -> N
             writer.close()
 
 
+def followed_by(event: asyncio.Event, real: Callable[..., None]) -> Callable[..., None]:
+    """The method of a protocol, after which the event is set."""
+
+    def called(self: BoundedProtocol, *arguments: object) -> None:
+        real(self, *arguments)
+        event.set()
+
+    return called
+
+
 @pytest.mark.parametrize("takes", [False, True])
 async def test_a_client_that_does_not_take_its_answer_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, takes: bool
 ) -> None:
-    monkeypatch.setattr(BoundedProtocol, "SEND_SECONDS", 0.5)
-    lost, real = asyncio.Event(), BoundedProtocol.connection_lost
-
-    def connection_lost(self: BoundedProtocol, exc: Exception | None) -> None:
-        real(self, exc)
-        lost.set()
-
-    monkeypatch.setattr(BoundedProtocol, "connection_lost", connection_lost)
+    paused, lost = asyncio.Event(), asyncio.Event()
+    for name, event in (("pause_writing", paused), ("connection_lost", lost)):
+        monkeypatch.setattr(BoundedProtocol, name, followed_by(event, getattr(BoundedProtocol, name)))
     collector, loop = a_collector(tmp_path), asyncio.get_running_loop()
     collector.model.dry_runs.take({"shadow": ["x" * (16 << 20)]})  # more than the buffers of a socket have
-    async with serving_dashboard(collector, WHERE) as address, asyncio.timeout(SECONDS):
+    async with serving_dashboard(collector, WHERE) as address, asyncio.timeout(4 * SECONDS):
         with socket.create_connection((address.host, address.port)) as client:
             client.setblocking(False)
             await loop.sock_sendall(client, request(address, "/api/policies").replace(b"\r\n", CLOSE, 1))
             if not takes:
+                await paused.wait()
+                put_forward(monkeypatch, BoundedProtocol.SEND_SECONDS + 1)
                 await lost.wait()
             count = 0
             with contextlib.suppress(ConnectionError):

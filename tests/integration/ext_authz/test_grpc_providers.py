@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -249,7 +250,12 @@ async def test_a_dead_service_denies_unless_the_loud_key_allows_and_one_that_ret
         return message("CheckResponse", status={"code": 7})
 
     async with AsyncExitStack() as open_to_the_end:
-        async with authorization_server(decide) as port:
+        # Does not listen, and keeps the port from others while the service is away; gRPC shares it.
+        keeping = open_to_the_end.enter_context(socket.socket())
+        keeping.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        keeping.bind(("127.0.0.1", 0))
+        port = keeping.getsockname()[1]
+        async with authorization_server(decide, port=port):
             settings = provider(port, status_on_error=503, fail_open_allow_unauthorized_requests=fail_open)
             ext_authz = await open_to_the_end.enter_async_context(ExtAuthz([settings]))
             assert (await ext_authz.check(ASKED, "opa")).status == 403

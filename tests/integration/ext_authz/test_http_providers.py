@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -301,11 +302,12 @@ async def test_a_full_queue_denies_although_the_loud_key_allows_where_the_servic
 
 @pytest.mark.parametrize("fail_open", [False, True])
 async def test_a_dead_service_denies_unless_the_loud_key_allows(fail_open: bool) -> None:
-    async with scripted(b"") as port:
-        pass
-    settings = provider(port, fail_open_allow_unauthorized_requests=fail_open)
-    async with ExtAuthz([settings]) as ext_authz:
-        answer = await ext_authz.check(asked(), "opa")
+    with socket.socket() as dead:  # does not listen, and keeps the port from others that would
+        dead.bind(("127.0.0.1", 0))
+        port = dead.getsockname()[1]
+        settings = provider(port, fail_open_allow_unauthorized_requests=fail_open)
+        async with ExtAuthz([settings]) as ext_authz:
+            answer = await ext_authz.check(asked(), "opa")
     assert answer.allowed is fail_open
     reason = f"ext_authz provider 'opa' can't be asked: 127.0.0.1:{port} can't be reached: Connection refused"
     assert answer.reason.startswith(reason)

@@ -84,6 +84,8 @@ class Load:
     async def run(self) -> None:
         while True:
             for source, peer, port in self._callers:
+                # It may be over when the caller is told that the other side had no identity.
+                withdrawal = asyncio.ensure_future(self._of_spire.withdrawn())
                 try:
                     async with asyncio.timeout(_SECONDS):
                         reader, writer = await dial("127.0.0.1", port, source, authorize_id(peer))
@@ -95,8 +97,10 @@ class Load:
                     if line != b"hello\n":
                         self.failures.append(f"{peer}: {line!r}")
                 except (MeshtlsError, OSError) as error:
-                    if not is_withdrawn(self._of_spire):
+                    if not (withdrawal.done() or is_withdrawn(self._of_spire)):
                         self.failures.append(f"{peer}: {error!r}")
+                finally:
+                    withdrawal.cancel()
                 self.done += 1
             await asyncio.sleep(0.03)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import socket
 import struct
@@ -14,6 +15,7 @@ from grpclib import GRPCError
 from grpclib.client import Channel
 
 from bench.raw_http2 import DATA, HEADERS, PREFACE, SETTINGS, frame, raw_http2
+from meshtls import counted_log
 from meshtls.proto import health_pb as pb
 from meshtls.proto.health_grpc import HealthStub
 from meshtls.rpc.shedding import Refusal
@@ -21,6 +23,7 @@ from tests.integration.rpc.conftest import Serve
 from tests.support.waiting import until
 
 CALM = 0xB
+GREETING = PREFACE + frame(SETTINGS, 0, 0)
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 
 
@@ -48,7 +51,7 @@ async def test_a_caller_whose_connections_are_all_busy_gets_a_clear_error(serve:
 
 
 async def test_new_connections_have_a_rate(serve: Serve) -> None:
-    async with serve(connections_per_second=0.1) as under:
+    async with serve(connections_per_second=1e-6) as under:
         assert await under.asked() == 3
         async with raw_http2(under.path, greet=False) as refused:
             assert await refused.farewell() == (CALM, Refusal.CONNECTION_RATE.value)
@@ -69,22 +72,20 @@ async def test_a_callers_calls_have_a_bound_over_all_its_connections(serve: Serv
         assert (await HealthStub(channel).Check(pb.HealthCheckRequest(service="ab"))).status == 2
 
 
+#: What is said, the limit that is short meanwhile, and the refusal.
 LATE = {
-    "no preface": (b"", Refusal.HANDSHAKE_TIMEOUT),
-    "half a preface": (PREFACE[:9], Refusal.HANDSHAKE_TIMEOUT),
-    "no SETTINGS": (PREFACE, Refusal.HANDSHAKE_TIMEOUT),
-    "half a frame": (PREFACE + frame(SETTINGS, 0, 0) + b"\0\0", Refusal.REQUEST_TIMEOUT),
-    "half a header block": (PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, 0, 1, b"\x83"), Refusal.REQUEST_TIMEOUT),
+    "no preface": (b"", "handshake_timeout", Refusal.HANDSHAKE_TIMEOUT),
+    "half a preface": (PREFACE[:9], "handshake_timeout", Refusal.HANDSHAKE_TIMEOUT),
+    "no SETTINGS": (PREFACE, "handshake_timeout", Refusal.HANDSHAKE_TIMEOUT),
+    "half a frame": (GREETING + b"\0\0", "request_timeout", Refusal.REQUEST_TIMEOUT),
+    "half a header block": (GREETING + frame(HEADERS, 0, 1, b"\x83"), "request_timeout", Refusal.REQUEST_TIMEOUT),
 }
 
 
 @pytest.mark.parametrize("what", LATE)
 async def test_a_phase_that_lasts_too_long_ends_the_connection(what: str, serve: Serve) -> None:
-    said, why = LATE[what]
-    async with (
-        serve(handshake_timeout=0.2, request_timeout=0.2) as under,
-        raw_http2(under.path, greet=False) as client,
-    ):
+    said, limit, why = LATE[what]
+    async with serve(**{limit: 0.2}) as under, raw_http2(under.path, greet=False) as client:
         await client.send(said)
         assert await client.farewell() == (CALM, why.value)
         assert under.refusals.counts == {("test", why): 1}
@@ -107,10 +108,10 @@ async def test_an_idle_connection_is_ended_without_a_complaint(serve: Serve, cap
 async def test_a_call_that_lasts_is_no_idle_connection(serve: Serve) -> None:
     async with (
         serve(idle_timeout=1, request_timeout=1) as under,
-        raw_http2(under.path) as client,
+        raw_http2(under.path, greet=False) as client,
         raw_http2(under.path) as idle,
     ):
-        await client.send(client.call(1, WATCH, b""))
+        await client.send(GREETING + client.call(1, WATCH, b""))  # at once: it is idle at no time
         await client.next_headers()
         await idle.farewell()
         await client.send(client.call(3, CHECK, b""))
@@ -150,13 +151,15 @@ def few_descriptors() -> Iterator[None]:
 
 
 async def test_exhausted_descriptors_are_logged_once_and_survived(
-    serve: Serve, few_descriptors: None, caplog: pytest.LogCaptureFixture
+    serve: Serve, few_descriptors: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(counted_log, "_SECONDS", 3600.0)
     async with serve() as under:
         client = socket.socket(socket.AF_UNIX)
         highest = client.fileno()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         holding: list[socket.socket] = []
+        gc.collect()  # what it would close later would be room for a connection
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
         try:
             while True:
@@ -171,8 +174,11 @@ async def test_exhausted_descriptors_are_logged_once_and_survived(
         assert await under.asked() == 3
 
 
-async def test_refusals_are_logged_once_with_a_count(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    async with serve(connections_per_second=0.1) as under:
+async def test_refusals_are_logged_once_with_a_count(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counted_log, "_SECONDS", 3600.0)
+    async with serve(connections_per_second=1e-6) as under:
         assert await under.asked() == 3
         for _ in range(50):
             async with raw_http2(under.path, greet=False) as refused:

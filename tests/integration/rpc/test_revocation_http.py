@@ -29,13 +29,13 @@ from meshtls.revocation.publishing import CrlFile
 from meshtls.rpc.brief_connections import MOST_CONNECTIONS
 from meshtls.rpc.revocation_http import RevocationListener, serve_revocation
 from meshtls.svid.x509 import X509Svid
-from tests.support.authority import make_authority, svid_for
+from tests.support.authority import LASTING, make_authority, svid_for
 from tests.support.waiting import SECONDS
 
 CLOCK = SystemClock()
 AUTHORITY = make_authority()
 CA, ROOT = AUTHORITY.intermediate, AUTHORITY.bundle.x509_authorities[0]
-GOOD, BAD, UNISSUED = (svid_for(AUTHORITY, path) for path in ("/good", "/bad", "/unissued"))
+GOOD, BAD, UNISSUED = (svid_for(AUTHORITY, path, ttl=LASTING) for path in ("/good", "/bad", "/unissued"))
 STATUS = ocsp.OCSPResponseStatus
 TYPE = {"Content-Type": "application/ocsp-request"}
 
@@ -119,7 +119,9 @@ async def site(tables: Tables | None = None, signatures: float = 500.0) -> Async
     tables = tables or Tables()
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         listener.setblocking(False)
-        async with serve_revocation(listener, tables, CLOCK, signatures=signatures) as serving:
+        async with serve_revocation(
+            listener, tables, CLOCK, validity=timedelta(hours=1), signatures=signatures
+        ) as serving:
             yield Site(listener.getsockname()[1], tables, serving)
 
 

@@ -35,7 +35,7 @@ from meshtls.errors import HandshakeError, HandshakeTimeoutError, NotAuthorizedE
 from meshtls.policy.authorizer import Authorizer, Decision, Target
 from meshtls.svid.context import ConstantSource
 from meshtls.svid.verify import VerifiedPeer
-from meshtls.tls.protocol import LINGER
+from meshtls.wire.tls import INTERNAL_ERROR_ALERT
 from tests.support.authority import Swapping, context_for, make_authority
 from tests.support.tls import SlowClient, engine_of
 
@@ -238,7 +238,7 @@ async def test_200_connections_at_once() -> None:
 
     async def one(number: int) -> None:
         host, port = listener.address
-        reader, writer = await dial(host, port, client, authorize_id(SERVER), timeout=30)
+        reader, writer = await dial(host, port, client, authorize_id(SERVER), timeout=60)
         writer.write(number.to_bytes(4, "big"))
         writer.write_eof()
         assert await reader.read() == number.to_bytes(4, "big")
@@ -256,24 +256,33 @@ async def test_a_peer_that_stalls_in_the_handshake_is_given_up() -> None:
             await dial(host, port, source(CLIENT), authorize_id(SERVER), timeout=0.05)
 
 
-async def test_a_refusal_is_not_hidden_by_a_deadline_that_comes_while_the_peer_takes_the_alert() -> None:
-    over = asyncio.Event()
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # whose clock can be put forward
+async def test_a_refusal_is_not_hidden_by_a_deadline_that_comes_while_the_peer_takes_the_alert(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
 
     async def stubborn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A server that does not close when it reads an alert."""
+        """A server that does not close when it reads an alert: the client's deadline passes then."""
         engine = engine_of(context_for(OURS, SERVER), server_side=True)
         while not engine.unsent:
             engine.feed(await reader.read(TURN))
             engine.handshake()
         writer.write(engine.outgoing())
+        engine.feed(await reader.read(TURN))
+        try:
+            engine.handshake()
+        except PeerError:
+            now = loop.time
+            monkeypatch.setattr(loop, "time", lambda: now() + 3600)
         await over.wait()
         writer.close()
 
     async with await asyncio.start_server(stubborn, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         with pytest.raises(NotAuthorizedError, match=r"^the server is spiffe://example.org/server; expected: "):
-            await dial(host, port, source(CLIENT), authorize_id("spiffe://example.org/db"), timeout=LINGER / 2)
-        _, writer = await dial(host, port, source(CLIENT), authorize_id(SERVER))
+            await dial(host, port, source(CLIENT), authorize_id("spiffe://example.org/db"), timeout=60)
+        _, writer = await dial(host, port, source(CLIENT), authorize_id(SERVER), timeout=60)
         writer.close()
         over.set()
 
@@ -367,6 +376,22 @@ async def test_without_a_valid_svid_nobody_is_served_and_nobody_is_dialled() -> 
             await dial(*listener.address, source(CLIENT), authorize_id(SERVER))
         with pytest.raises(LocalIdentityError, match="the SVID expired"):
             await dial(*listener.address, Nothing(), authorize_id(SERVER))
+
+
+async def test_an_alert_is_told_although_the_server_has_reset_the_connection_after_it() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        host, port = listener.getsockname()
+        dialling = asyncio.create_task(dial(host, port, source(CLIENT), authorize_id(SERVER)))
+        sock, _ = await loop.sock_accept(listener)
+        sock.setblocking(False)
+        await loop.sock_recv(sock, 1)  # the ClientHello has come: what follows is read at once, alert and reset
+        sock.send(INTERNAL_ERROR_ALERT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        with pytest.raises(PeerError, match="^the peer refused the connection with the alert 'internal error'$"):
+            await dialling
 
 
 async def test_peer_id_wants_a_stream_of_ours() -> None:

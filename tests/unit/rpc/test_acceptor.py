@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from typing import Any
 
 import pytest
 
 from meshtls.rpc.acceptor import Acceptor
-from tests.support.waiting import SECONDS
+from tests.support.waiting import SECONDS, until
 
 BACKLOG = 300
+
+
+def _ready(listener: socket.socket) -> int:
+    """How many connections can be accepted: tcpi_unacked of a listening socket (linux/tcp.h)."""
+    found: int = struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0]
+    return found
 
 
 @pytest.mark.parametrize(("serves", "at_once"), [(True, 64), (False, BACKLOG)], ids=["served", "refused"])
@@ -36,6 +43,7 @@ async def test_a_backlog_of_refused_connections_is_drained_at_once_and_of_served
         listener.setblocking(False)
         for _ in range(BACKLOG):
             clients.enter_context(socket.create_connection(listener.getsockname(), SECONDS))
+        await until(lambda: _ready(listener) == BACKLOG)
         acceptor = Acceptor(listener, take, stuck)
         try:
             async with asyncio.timeout(SECONDS):

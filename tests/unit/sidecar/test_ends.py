@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,7 @@ from meshtls.tls.engine import TlsEngine
 from meshtls.wire.http2.frames import HEADER_BYTES
 from tests.support.authority import context_for, make_authority
 from tests.support.tls import Ends, engine_of, shake
+from tests.support.waiting import SECONDS
 
 Pair = tuple[socket.socket, socket.socket]
 OURS = make_authority()
@@ -107,7 +109,15 @@ def gone() -> Iterator[socket.socket]:
         sock, _ = listener.accept()
     with sock:
         sock.setblocking(False)
+        _until(sock, select.POLLRDHUP)
         yield sock
+
+
+def _until(sock: socket.socket, event: int = 0) -> None:
+    """Wait for this event; without one, for the end of the connection in both directions."""
+    poll = select.poll()
+    poll.register(sock, event)
+    assert poll.poll(SECONDS * 1000)
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["whose end was received", "whose end was not received"])
@@ -119,6 +129,7 @@ def test_an_app_that_left_before_the_last_bytes_is_a_reset_unless_it_had_ended_i
         assert end.receive() is None
     assert end.ended is heard
     assert end.transmit(b"late")
+    _until(gone)
     if heard:
         assert end.finish()
     else:

@@ -12,6 +12,7 @@ import pytest
 
 from meshtls.sidecar.poller import EpollPoller, LoopPoller, Poller, poller_of
 from meshtls.sidecar.sockets import error_of, readable, receive, send_all, writable
+from tests.support.waiting import SECONDS
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -189,6 +190,13 @@ def tcp_pair() -> Iterator[Pair]:
         yield ours, theirs
 
 
+def until_over(sock: socket.socket) -> None:
+    """Wait for the end of the connection in both directions, as the kernel knows it."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    assert poll.poll(SECONDS * 1000)
+
+
 def reset(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
@@ -215,6 +223,7 @@ async def test_a_reset_is_reported_once_for_a_socket_neither_read_nor_written(
     assert watcher.epoll.poll(0) == [], "what nobody wants to read wakes nobody"
     assert broken.errors == []
     reset(theirs)
+    until_over(ours)
     watcher.wake()
     assert broken.errors == [error]
     assert watcher.epoll.poll(0) == []
@@ -227,6 +236,7 @@ async def test_the_end_of_both_sides_is_reported_once_without_an_error(tcp_pair:
     watcher.watch(tcp_pair[0], None, None, broken)
     for sock in tcp_pair:
         sock.shutdown(socket.SHUT_WR)
+    until_over(tcp_pair[0])
     watcher.wake()
     watcher.wake()
     assert broken.errors == [None]
@@ -243,6 +253,7 @@ async def test_a_socket_that_is_left_alone_or_forgotten_is_told_of_no_reset(tcp_
     watcher.watch(ours, None, None, broken)
     watcher.forget(ours)
     reset(theirs)
+    until_over(ours)
     watcher.wake()
     assert broken.errors == []
     assert watcher.epoll.poll(0) == []

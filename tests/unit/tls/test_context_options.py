@@ -18,10 +18,10 @@ from meshtls.policy.authorizer import Decision, Target, authorize_any
 from meshtls.svid.context import ConstantSource, X509Context
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import TlsContexts, TlsOptions, _is_spoken
-from tests.support.authority import context_for, make_authority
+from tests.support.authority import LASTING, context_for, make_authority
 from tests.support.tls import Ends, context_of, engine_of, shake
 
-SNAPSHOT = context_for(make_authority("example.org"), "/web")
+SNAPSHOT = context_for(make_authority("example.org"), "/web", ttl=LASTING)
 #: From OpenSSL's ssl.h: compressed certificates, sent and received (RFC 8879), which 3.2 brought.
 NO_CERTIFICATE_COMPRESSION = 1 << 32 | 1 << 33
 BOTH_VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -12,13 +12,13 @@ from meshtls.svid.context import X509Context
 from meshtls.tls.engine import TlsEngine
 from meshtls.tls.states import ENGINE, EngineState, EngineStep
 from meshtls.wire.tls import MAX_RECORD
-from tests.support.authority import context_for, make_authority
+from tests.support.authority import LASTING, context_for, make_authority
 from tests.support.tls import engine_of, shake
 
 HANDSHAKING, OPEN, PEER_CLOSED, WE_CLOSED, CLOSED, REFUSED, BROKEN = EngineState
 PROVEN, CLOSED_BY_PEER, CLOSED_BY_US, FAILED = EngineStep
 OURS = make_authority("example.org")
-CLIENT, SERVER = context_for(OURS, "/client"), context_for(OURS, "/server")
+CLIENT, SERVER = (context_for(OURS, path, ttl=LASTING) for path in ("/client", "/server"))
 
 STEPS = {
     (HANDSHAKING, PROVEN): OPEN,

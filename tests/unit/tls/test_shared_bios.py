@@ -9,11 +9,11 @@ import pytest
 from meshtls.errors import HandshakeError
 from meshtls.tls.engine import TlsEngine
 from meshtls.wire.tls import MAX_RECORD
-from tests.support.authority import context_for, make_authority
+from tests.support.authority import LASTING, context_for, make_authority
 from tests.support.tls import Ends, engine_of, shake
 
 OURS = make_authority("example.org")
-CLIENT, SERVER = context_for(OURS, "/client"), context_for(OURS, "/server")
+CLIENT, SERVER = (context_for(OURS, path, ttl=LASTING) for path in ("/client", "/server"))
 #: As OpenSSL 3.0 says it, and 3.5.
 BAD_MAC = ("TLS failed: decryption failed or bad record mac", "TLS failed: record layer failure")
 

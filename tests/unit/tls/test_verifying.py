@@ -25,13 +25,13 @@ from meshtls.tls.engine import TlsEngine
 from meshtls.tls.failures import RefusedHandshake
 from meshtls.tls.verifying import VerifyingSSLObject, on_message
 from meshtls.wire.tls import ContentType, HandshakeType
-from tests.support.authority import context_for, make_authority
+from tests.support.authority import LASTING, context_for, make_authority
 from tests.support.clock import ManualClock
 from tests.support.tls import Ends, SlowClient, context_of, engine_of, shake
 
 SIDES = (False, True)
 AUTHORITY = make_authority("example.org")
-OURS = context_for(AUTHORITY, "/web")
+OURS = context_for(AUTHORITY, "/web", ttl=LASTING)
 
 
 def test_a_context_that_checks_no_peer_is_refused_before_a_byte_is_sent() -> None:

@@ -21,13 +21,13 @@ from meshtls.svid.trust import NO_REVOCATIONS, Trust
 from meshtls.svid.verify import verify_peer
 from meshtls.workload import convert
 from meshtls.workload.convert import x509_context, x509_context_message, x509_trust, x509_trust_message
-from tests.support.authority import context_for, make_authority, svid_for
+from tests.support.authority import LASTING, context_for, make_authority, svid_for
 from tests.support.certs import Issued
 from tests.support.crls import crl
 
 OURS, PARTNER = make_authority(), make_authority("partner.test")
-CONTEXT = context_for(OURS, "/web", federated=[PARTNER.bundle])
-PEER, GUEST = svid_for(OURS, "/peer"), svid_for(PARTNER, "/guest")
+CONTEXT = context_for(OURS, "/web", ttl=LASTING, federated=[PARTNER.bundle])
+PEER, GUEST = svid_for(OURS, "/peer", ttl=LASTING), svid_for(PARTNER, "/guest", ttl=LASTING)
 CLOCK = SystemClock()
 SIGNER = Issued(OURS.intermediate.certificate, OURS.intermediate.private_key)
 
