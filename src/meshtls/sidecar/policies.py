@@ -74,10 +74,12 @@ class ListenerPolicies:
 
 
 def allow_policy(namespace: str, listen: Address, allow: Iterable[SpiffeId]) -> AuthorizationPolicy:
-    """The ALLOW policy that an inbound's ``allow`` is short for. With no ID it never matches."""
+    """The ALLOW policy that an inbound's ``allow`` is short for: these IDs, and no alias of them. With no ID it never
+    matches.
+    """
     name = f"inbound {listen} allow"
     place = Place("the sidecar's file", 1, name)
-    principals = tuple(str(one).removeprefix(_SCHEME) for one in allow)
-    rules = (Rule(place=place, sources=(Source(principals=principals),)),) if principals else ()
+    ids = tuple(str(one).removeprefix(_SCHEME) for one in allow)
+    rules = (Rule(place=place, sources=(Source(spiffe_ids=ids),)),) if ids else ()
     meta = Metadata(name=name, namespace=namespace, place=place)
     return AuthorizationPolicy(meta=meta, action=Action.ALLOW, rules=rules)

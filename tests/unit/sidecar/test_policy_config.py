@@ -10,9 +10,12 @@ import pytest
 from meshtls.errors import ConfigError
 from meshtls.policy.istio.model import Documents, Normalization
 from meshtls.policy.istio.parse import parse_documents
+from meshtls.policy.request import Request
 from meshtls.sidecar.config import parse_config
 from meshtls.sidecar.settings import Mode, Protocol, SidecarConfig
 from meshtls.sidecar.view import view_of
+from meshtls.spiffeid import SpiffeId
+from meshtls.svid.verify import VerifiedPeer
 
 ID = "spiffe://example.org/ns/shop/sa/web"
 FILE = f"""\
@@ -94,6 +97,22 @@ def test_the_file_s_own_mode_and_allow_are_kept() -> None:
     assert policy.rules is not None
     (by_allow,) = policy.rules.compiled.rules  # the other does not select this workload, which has no labels
     assert by_allow.policy == "ns[shop]-policy[inbound 127.0.0.1:15006 allow]"
+
+
+@pytest.mark.parametrize("named", ["spiffe://cluster.local/ns/shop/sa/a", "spiffe://old.test/ns/shop/sa/a", f"{ID}/a"])
+def test_allow_admits_the_ids_that_it_names_and_none_that_a_principal_would_stand_for(named: str) -> None:
+    """As a principal ``cluster.local`` is our trust domain, and an alias and ours are the same."""
+    text = FILE.replace("    app", f'    allow: ["{named}"]\n    app') + "trust_domain_aliases: [old.test]\n"
+    (policy,) = view_of(read(text)).policies
+    assert policy.compiled is not None
+    admitted = []
+    for domain in ("cluster.local", "old.test", "example.org"):
+        for path in ("/ns/shop/sa/a", "/ns/shop/sa/web/a"):
+            peer = VerifiedPeer(SpiffeId.parse(f"spiffe://{domain}{path}"), ())
+            request = Request(peer, SpiffeId.parse(ID), port=8080)
+            if policy.compiled.evaluate(request, reads_http=False).allowed:
+                admitted.append(str(peer.spiffe_id))
+    assert admitted == [named]
 
 
 RULE = """

@@ -7,7 +7,7 @@ known matches what denies and nothing that allows, be it wanted or excluded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -139,6 +139,7 @@ def condition_term(conditions: Iterable[Condition], dialect: Dialect) -> Term:
 
 def _source_clauses(source: Source, dialect: Dialect) -> Iterator[Clause[Any]]:
     for field, name, values, not_values in (
+        (_SPIFFE_ID, "principals", source.spiffe_ids, ()),
         (_PRINCIPAL, "principals", source.principals, source.not_principals),
         (_REQUEST_PRINCIPAL, "requestPrincipals", source.request_principals, source.not_request_principals),
         (_NAMESPACE, "namespaces", source.namespaces, source.not_namespaces),
@@ -382,6 +383,8 @@ _PRINCIPAL: _Field[ConnectionFacts] = _Field(
     expand_principals,
     single=attrgetter("spiffe_id"),
 )
+#: As a principal that is taken as it is written.
+_SPIFFE_ID = replace(_PRINCIPAL, expand=lambda values, mesh: values)
 _NAMESPACE: _Field[ConnectionFacts] = _Field(
     "namespace",
     False,

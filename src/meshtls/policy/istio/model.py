@@ -98,8 +98,13 @@ class PeerAuthentication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Every field that is not empty must match; one of its values does."""
+    """Every field that is not empty must match; one of its values does.
 
+    ``spiffe_ids`` is no field of a document: SPIFFE IDs without their scheme, each of them that identity and no other,
+    while a principal's trust domain may stand for another one (``cluster.local``, an alias), and a star for any text.
+    """
+
+    spiffe_ids: tuple[str, ...] = ()
     principals: tuple[str, ...] = ()
     not_principals: tuple[str, ...] = ()
     request_principals: tuple[str, ...] = ()
