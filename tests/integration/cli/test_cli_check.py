@@ -49,8 +49,14 @@ def check(*arguments: str | Path) -> Told:
 
 @pytest.fixture
 def site() -> Iterator[Path]:
-    with short_directory() as directory:
+    """A directory, with the address of an app that accepts connections, and answers nothing."""
+    with short_directory() as directory, listening() as port:
+        (directory / "app").write_text(f"127.0.0.1:{port}")
         yield directory
+
+
+def app_of(site: Path) -> str:
+    return (site / "app").read_text()
 
 
 def fixed_ports(server: ServerProcess, site: Path, **changed: object) -> Path:
@@ -164,16 +170,12 @@ def test_a_process_without_an_entry(agent: AgentProcess) -> None:
     )
 
 
-#: An app that accepts connections, and answers nothing.
-APP = socket.create_server(("127.0.0.1", 0))
-
-
 def sidecar_file(site: Path, agent_socket: Path, **changed: object) -> Path:
     values = {
         "spiffe_id": f"spiffe://{DOMAIN}/check",
         "listen": "127.0.0.1:0",
         "health": "127.0.0.1:1",
-        "app": f"127.0.0.1:{APP.getsockname()[1]}",
+        "app": app_of(site),
         "allow": f'["spiffe://{DOMAIN}/db"]',
     } | changed
     file = site / "sidecar.yaml"
@@ -329,7 +331,7 @@ def test_a_running_sidecar_is_the_peer_that_it_should_be(agent: AgentProcess, si
     assert checks[-3:] == [
         f"the sidecar is ready, by its probes on 127.0.0.1:{health}",
         f"127.0.0.1:{port} is answered by spiffe://{DOMAIN}/check",
-        f"the app at 127.0.0.1:{APP.getsockname()[1]} accepts connections",
+        f"the app at {app_of(site)} accepts connections",
     ]
 
 
