@@ -20,8 +20,8 @@ Line = Mapping[str, Any]
 #: record, ``{other}`` the other end.
 NEXT_STEPS: dict[Outcome, str] = {
     Outcome.OK: "nothing: it was allowed, and both sides closed it",
-    Outcome.POLICY_DENIED: "if it is to be allowed, add the caller to the inbound's allow or, where policies decide, to"
-    " a policy: `{explain}` shows what would let it in",
+    Outcome.POLICY_DENIED: "if it is to be allowed, add the caller to the inbound's allow or to a policy: `{explain}`"
+    " shows what would let it in",
     Outcome.NO_CLIENT_CERTIFICATE: "send the call through a sidecar, or give the caller an X509-SVID",
     Outcome.PEER_CERT_INVALID: "have the SVID of {other} issued by this mesh; docs/certificates.md has each rule",
     Outcome.PEER_CERT_NOT_CURRENT: "compare the clocks of both machines; then see whether the SVID of {other} is"

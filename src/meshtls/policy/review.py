@@ -7,7 +7,7 @@ allowed, unless no such provider is configured, and the review says that it was 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 import msgspec
@@ -20,7 +20,7 @@ from meshtls.policy.jwt.review import TokenReview
 from meshtls.policy.request import HttpRequest, Request
 from meshtls.spiffeid import SpiffeId
 
-__all__ = ["Mode", "Review", "mode_refusal", "review"]
+__all__ = ["Mode", "Review", "mode_refusal", "review", "review_by_allow"]
 
 #: A port's mode, and the policy that sets it: None for the default.
 Mode = tuple[MtlsMode, str | None]
@@ -31,7 +31,8 @@ class Review(msgspec.Struct, frozen=True):
 
     ``passes_plaintext``: whether the port takes a connection without TLS. ``request`` has its path normalized.
     ``unseen`` is the caller's ID if the port is DISABLE: no TLS ends there, so that it was judged as plaintext.
-    ``not_judged`` is what a sidecar judges and a review can't, in words.
+    ``not_judged`` is what a sidecar judges and a review can't, in words. ``by_allow``: there are no policies, but a
+    list of peers, and plaintext that the mode takes is allowed.
     """
 
     decision: Decision
@@ -42,6 +43,7 @@ class Review(msgspec.Struct, frozen=True):
     audit: tuple[str, ...] = ()
     unseen: SpiffeId | None = None
     not_judged: tuple[str, ...] = ()
+    by_allow: bool = False
 
     @property
     def passes_plaintext(self) -> bool:
@@ -64,9 +66,7 @@ def review(
     mode = mode or policies.mode(request.port)
     if (refusal := mode_refusal(mode, request, reads_http=reads_http)) is not None:
         return Review(refusal, request, mode)
-    unseen = request.source if mode[0] is MtlsMode.DISABLE else None
-    if unseen is not None:
-        request = replace(request, peer=None, http=None)
+    request, unseen = _as_seen(request, mode)
     if request.http is not None:
         try:
             path = policies.normalize(request.http.path)
@@ -93,6 +93,21 @@ def review(
         unseen,
         (*not_judged, *_unasked(custom, providers)),
     )
+
+
+def review_by_allow(judge: Callable[[Request], Decision], request: Request, *, reads_http: bool, mode: Mode) -> Review:
+    """Of a listener without policies: ``judge`` is what it says of a connection that its mode takes."""
+    if (refusal := mode_refusal(mode, request, reads_http=reads_http)) is not None:
+        return Review(refusal, request, mode, by_allow=True)
+    request, unseen = _as_seen(request, mode)
+    return Review(judge(request), request, mode, unseen=unseen, by_allow=True)
+
+
+def _as_seen(request: Request, mode: Mode) -> tuple[Request, SpiffeId | None]:
+    """The request as the port sees it, and the ID of its caller if the port does not see that."""
+    if mode[0] is not MtlsMode.DISABLE or request.peer is None:
+        return request, None
+    return replace(request, peer=None, http=None), request.source
 
 
 def _custom_denial(matches: Iterable[CustomMatch], providers: Collection[str] | None) -> Decision | None:

@@ -14,14 +14,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from meshtls.logs import logger
-from meshtls.policy.authorizer import Authorizer, Decision, Target, check_authorizer, evaluate
+from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of, check_authorizer, evaluate
 from meshtls.policy.decision import PolicyVerdict
 from meshtls.policy.istio.evaluate import WorkloadPolicies
 from meshtls.policy.request import Request
+from meshtls.sidecar.view import Policy
 from meshtls.svid.verifier import CurrentVerifier
 from meshtls.svid.verify import VerifiedPeer
 
-__all__ = ["Gate", "contained"]
+__all__ = ["Gate", "contained", "gate_of"]
 
 T = TypeVar("T")
 log = logger("meshtls.policy")
@@ -110,6 +111,11 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate [{'mutual TLS or plaintext' if self.plaintext else 'mutual TLS'}]>"
+
+
+def gate_of(policy: Policy, verifier: CurrentVerifier | None = None) -> Gate:
+    """That of an inbound listener with this policy."""
+    return Gate(authorize_one_of(*policy.allow), plaintext=policy.plaintext, rules=policy.compiled, verifier=verifier)
 
 
 def contained(evaluation: Callable[[], T]) -> T | Decision:

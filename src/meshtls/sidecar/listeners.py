@@ -14,7 +14,7 @@ from meshtls.address import Address
 from meshtls.observe.events import Direction, Outcome
 from meshtls.policy.authorizer import authorize_id, authorize_one_of
 from meshtls.sidecar.connection import Connection, EndedError
-from meshtls.sidecar.gate import Gate
+from meshtls.sidecar.gate import Gate, gate_of
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
@@ -161,9 +161,7 @@ class Listeners:
 
     def _inbound(self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack) -> Binding[Inbound]:
         route, policy, verifier = view.routes.inbound[at], view.policies[at], self._shared.runtime.verifier
-        gate = Gate(
-            authorize_one_of(*policy.allow), plaintext=policy.plaintext, rules=policy.compiled, verifier=verifier
-        )
+        gate = gate_of(policy, verifier)
         handler = self._inbound_handler(route, gateway=_is_gateway(at, view.routes), limits=config.limits, gate=gate)
         take = partial(self._take_inbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"inbound[{at}].listen", take, undo))

@@ -54,12 +54,16 @@ class ListenerPolicies:
         self._given = given
         self._extra = tuple(extra)
 
+    @property
+    def documents(self) -> Documents:
+        """All of them."""
+        given = self._given.documents
+        policies = (*given.authorization_policies, *self._extra)
+        return msgspec.structs.replace(given, authorization_policies=policies)
+
     @cached_property
     def compiled(self) -> WorkloadPolicies:
-        given, documents = self._given, self._given.documents
-        policies = (*documents.authorization_policies, *self._extra)
-        documents = msgspec.structs.replace(documents, authorization_policies=policies)
-        return compile_policies(documents, given.mesh, given.workload)
+        return compile_policies(self.documents, self._given.mesh, self._given.workload)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ListenerPolicies):

@@ -14,7 +14,7 @@ import msgspec
 
 from meshtls.address import Address
 from meshtls.policy.istio.evaluate import WorkloadPolicies
-from meshtls.sidecar.policies import ListenerPolicies, allow_policy
+from meshtls.sidecar.policies import ListenerPolicies, PolicySet, allow_policy
 from meshtls.sidecar.settings import InboundConfig, Mode, OutboundConfig, SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.workload.address import Address as WorkloadAddress
@@ -29,6 +29,7 @@ __all__ = [
     "ViewChanges",
     "changes",
     "compiled_rules",
+    "rules_of",
     "view_of",
     "with_view",
 ]
@@ -150,9 +151,11 @@ def compiled_rules(config: SidecarConfig, in_use: MeshView | None = None) -> Rul
 
 
 def _rules(config: SidecarConfig, inbound: InboundConfig) -> ListenerPolicies | None:
-    given = config.policies
-    if given is None:
-        return None
+    return None if config.policies is None else rules_of(config.policies, inbound)
+
+
+def rules_of(given: PolicySet, inbound: InboundConfig) -> ListenerPolicies:
+    """These policies, and the inbound's ``allow`` as one more of them."""
     extra = allow_policy(given.workload.namespace, inbound.listen, inbound.allow)
     by_allow = inbound.allow_given and inbound.mode is not Mode.DISABLE
     return ListenerPolicies(given, [extra] if by_allow else [])

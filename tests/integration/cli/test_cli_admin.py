@@ -157,10 +157,33 @@ async def test_a_refusal_is_explained_from_both_sides(tmp_path: Path) -> None:
         "  alert:   unknown_ca, sent by the server, which arrived\n",
         f"  cause:   POLICY_DENIED: {B} refused {OTHER}, whose identity is not allowed\n",
         f"           {theirs['detail']}\n",
-        "  next:    if it is to be allowed, add the caller to the inbound's allow or, where policies decide, to a"
-        f" policy: `meshtls policy explain --from {OTHER} --config FILE` shows what would let it in\n",
+        "  next:    if it is to be allowed, add the caller to the inbound's allow or to a policy:"
+        f" `meshtls policy explain --from {OTHER} --config FILE` shows what would let it in\n",
     ):
         assert told in out
+
+
+async def test_the_advised_policy_explain_repeats_the_refusal_and_names_what_lets_the_caller_in(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as (a, x, b):
+        await call(x)
+        refused = await b.lines.next()
+        file = tmp_path / "b.yaml"
+        inbound = {"listen": str(b.inbound), "app": "127.0.0.1:9", "allow": [str(A)]}
+        file.write_text(json.dumps({"name": "b", "spiffe_id": str(B), "inbound": [inbound]}))
+        words = ("policy", "explain", "--config", file, "--from")
+        status, out, err = await meshtls(*words, str(OTHER))
+        assert (status, err) == (1, "")
+        assert out.splitlines()[1] == refused["detail"]
+        assert out.endswith(f"  To allow this caller, add it to inbound[0].allow in {file}:\n    - {OTHER}\n")
+        assert (await meshtls(*words, str(A)))[0] == 0
+        await call(a)
+        assert (await b.lines.next())["outcome"] == "OK"
+
+        b.sidecar.set_allow(0, [A, OTHER])
+        file.write_text(file.read_text().replace(f'"{A}"', f'"{A}", "{OTHER}"'))
+        assert (await meshtls(*words, str(OTHER)))[0] == 0
+        await call(x)
+        assert (await b.lines.next())["outcome"] == "OK"
 
 
 async def test_a_connection_is_explained_from_an_access_log_where_a_sidecar_can_t_be_asked(tmp_path: Path) -> None:

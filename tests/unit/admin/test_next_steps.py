@@ -70,10 +70,7 @@ def test_each_outcome_has_a_step() -> None:
     assert set(NEXT_STEPS) == set(Outcome)
 
 
-ADD = (
-    "if it is to be allowed, add the caller to the inbound's allow or, where policies decide, to a policy: `{}` shows"
-    " what would let it in"
-)
+ADD = "if it is to be allowed, add the caller to the inbound's allow or to a policy: `{}` shows what would let it in"
 ALLOW = f"if it is to be allowed, allow this request in a policy of {ORDERS}; `{{}}` shows what decides"
 EXPLAIN = "meshtls policy explain --from"
 

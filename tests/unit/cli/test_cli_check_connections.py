@@ -55,9 +55,9 @@ def test_a_refusal_is_told_in_the_words_of_the_access_log_with_the_next_step() -
             Mark.WARNING,
             "POLICY_DENIED: spiffe://a.test/db refused spiffe://a.test/web, whose identity is not allowed: peer"
             " spiffe://a.test/web is not allowed to reach spiffe://a.test/db; allowed: nobody",
-            "if it is to be allowed, add the caller to the inbound's allow or, where policies decide, to a policy:"
-            " `meshtls policy explain --from spiffe://a.test/web --config db.yaml --port 80` shows what would let it"
-            " in; `meshtls explain connection 1f --socket /run/db-admin.sock` shows all of it",
+            "if it is to be allowed, add the caller to the inbound's allow or to a policy: `meshtls policy explain"
+            " --from spiffe://a.test/web --config db.yaml --port 80` shows what would let it in; `meshtls explain"
+            " connection 1f --socket /run/db-admin.sock` shows all of it",
             "an inbound connection from spiffe://a.test/web to spiffe://a.test/db was not served",
         )
     ]

@@ -291,6 +291,141 @@ def test_explain_by_a_sidecars_file_uses_its_mode_labels_protocol_and_allow(cli:
     assert (code, err) == (2, f"meshtls: --to: wanted {WEB}, that of the sidecar's file, got {OTHER}\n")
 
 
+ALLOWS = """\
+name: web
+spiffe_id: spiffe://a.test/ns/shop/sa/web
+inbound:
+  - {listen: "127.0.0.1:15006", app: "127.0.0.1:8080", protocol: http, allow: [%s]}
+  - {listen: "127.0.0.1:15007", app: "127.0.0.1:9000", mode: PERMISSIVE, allow: ["spiffe://a.test/ns/front/sa/other"]}
+  - {listen: "127.0.0.1:15008", app: "127.0.0.1:9001", mode: DISABLE}
+"""
+LISTED = '"spiffe://a.test/ns/front/sa/client", "spiffe://cluster.local/ns/front/sa/client"'
+AT_8080 = "ns[shop]-policy[inbound 127.0.0.1:15006 allow]"
+AT_9000 = "ns[shop]-policy[inbound 127.0.0.1:15007 allow]"
+CLIENTS = "a.test/ns/front/sa/client, cluster.local/ns/front/sa/client"
+BY_FILE = "by the sidecar's file"
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "code", "told"),
+    [
+        pytest.param(
+            CLIENT,
+            ("--port", "8080", "--path", "/a"),
+            0,
+            f"ALLOW  {CLIENT} to {WEB} port 8080: GET /a\npeer {CLIENT} is allowed to reach {WEB}\n"
+            "  mode        STRICT, the default: plaintext is refused\n"
+            f"  principals  {AT_8080}-rule[0]: {CLIENTS}\n",
+            id="listed",
+        ),
+        pytest.param(
+            OTHER,
+            ("--port", "8080", "--path", "/a"),
+            1,
+            f"DENY  {OTHER} to {WEB} port 8080: GET /a\n"
+            f"peer {OTHER} is not allowed to reach {WEB}; allowed: {CLIENT}, spiffe://cluster.local/ns/front/sa/client\n"
+            f"  clause      source.principals: wanted {CLIENTS}, got a.test/ns/front/sa/other\n"
+            f"  nearest     policy {AT_8080}, rule 0: source.principals: wanted {CLIENTS}, got"
+            " a.test/ns/front/sa/other\n"
+            "  mode        STRICT, the default: plaintext is refused\n"
+            f"  principals  {AT_8080}-rule[0]: {CLIENTS}\n"
+            f"  To allow this caller, add it to inbound[0].allow in s.yaml:\n    - {OTHER}\n",
+            id="not listed",
+        ),
+        pytest.param(
+            "plaintext",
+            ("--port", "8080", "--path", "/a"),
+            1,
+            f"DENY  plaintext to {WEB} port 8080: GET /a\n"
+            "denied: the port's mode is STRICT, and plaintext proves no identity. Call with mutual TLS, or set"
+            " PERMISSIVE for this port until every caller does.\n"
+            "  clause      mtls.mode: wanted mutual TLS, got plaintext\n"
+            "  mode        STRICT, the default: plaintext is refused\n"
+            f"  principals  {AT_8080}-rule[0]: {CLIENTS}\n",
+            id="plaintext, STRICT",
+        ),
+        pytest.param(
+            "plaintext",
+            ("--port", "9000"),
+            0,
+            f"ALLOW  plaintext to {WEB} port 9000\nplaintext is allowed here\n"
+            f"  mode        PERMISSIVE, {BY_FILE}: plaintext passes, too, and no policy judges it\n"
+            f"  principals  {AT_9000}-rule[0]: a.test/ns/front/sa/other\n",
+            id="plaintext, PERMISSIVE",
+        ),
+        pytest.param(
+            CLIENT,
+            ("--port", "9000"),
+            1,
+            f"DENY  {CLIENT} to {WEB} port 9000\npeer {CLIENT} is not allowed to reach {WEB}; allowed: {OTHER}\n"
+            "  clause      source.principals: wanted a.test/ns/front/sa/other, got a.test/ns/front/sa/client\n"
+            f"  nearest     policy {AT_9000}, rule 0: source.principals: wanted a.test/ns/front/sa/other, got"
+            " a.test/ns/front/sa/client\n"
+            f"  mode        PERMISSIVE, {BY_FILE}: plaintext passes, too, and no policy judges it\n"
+            f"  principals  {AT_9000}-rule[0]: a.test/ns/front/sa/other\n"
+            f"  To allow this caller, add it to inbound[1].allow in s.yaml:\n    - {CLIENT}\n",
+            id="not listed, PERMISSIVE",
+        ),
+        pytest.param(
+            CLIENT,
+            ("--port", "9001"),
+            0,
+            f"ALLOW  plaintext to {WEB} port 9001\nplaintext is allowed here\n"
+            f"  mode        DISABLE, {BY_FILE}: no TLS ends here, and every caller is allowed\n"
+            f"  caller      {CLIENT} is judged as plaintext: if it sends TLS, that passes to the app as it is\n",
+            id="TLS, DISABLE",
+        ),
+    ],
+)
+def test_explain_by_a_file_without_policies_says_what_its_allow_and_mode_decide(
+    cli: Cli, source: str, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    file = cli.write("s.yaml", ALLOWS % LISTED)
+    assert cli("explain", "--config", file, "--from", source, *arguments) == (code, told, "")
+
+
+def test_an_id_of_cluster_local_in_allow_is_not_one_of_our_trust_domain(cli: Cli) -> None:
+    asked = ("explain", "--config", cli.write("s.yaml", ALLOWS % LISTED.partition(", ")[2]), "--port", "8080")
+    assert cli(*asked, "--from", "spiffe://cluster.local/ns/front/sa/client")[0] == 0
+    assert cli(*asked, "--from", CLIENT)[0] == 1
+
+
+def test_explain_names_the_id_that_an_empty_allow_lacks(cli: Cli) -> None:
+    file = cli.write("s.yaml", ALLOWS % "")
+    code, found = cli.json("explain", "--config", file, "--from", CLIENT, "--port", "8080")
+    assert (code, found["reason"]) == (1, f"peer {CLIENT} is not allowed to reach {WEB}; allowed: nobody")
+    assert (found["nearest"], found["rule_to_add"]) == (None, None)
+    assert found["allow_to_add"] == {"key": "inbound[0].allow", "file": "s.yaml", "spiffe_id": CLIENT}
+
+
+DENIES = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: clients, namespace: shop}
+spec: {action: DENY, rules: [{from: [{source: {principals: [cluster.local/ns/front/sa/client]}}]}]}
+"""
+
+
+def test_explain_beside_policies_advises_an_id_for_allow_only_where_that_would_let_the_caller_in(cli: Cli) -> None:
+    added = "  Or, to allow this caller whatever it asks, add it to inbound[0].allow in s.yaml:\n"
+    file = cli.write("s.yaml", SIDECAR.replace("protocol: http", f'protocol: http, allow: ["{OTHER}"]'))
+    asked = ("explain", "--config", file, "--from", CLIENT, "--port", "8080", "--method", "PUT")
+    code, out, _ = cli(*asked)
+    assert code == 1
+    assert "  To allow just this, add a rule to an ALLOW policy of the workload:\n" in out
+    assert out.endswith(f"{added}    - {CLIENT}\n")
+
+    cli.write("policies.yaml", f"{POLICIES}---\n{DENIES}")
+    code, found = cli.json(*asked)
+    assert (code, found["policy"], found["allow_to_add"]) == (1, "ns[shop]-policy[clients]", None)
+
+
+def test_explain_advises_no_id_for_an_allow_that_the_file_does_not_have(cli: Cli) -> None:
+    file = cli.write("s.yaml", SIDECAR)
+    code, found = cli.json("explain", "--config", file, "--from", OTHER, "--port", "8080", "--path", "/")
+    assert (code, found["allow_to_add"]) == (1, None)
+
+
 MODE_DISABLE = """\
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -631,7 +766,11 @@ def test_show_lists_the_rules_of_each_listener(cli: Cli) -> None:
     assert [(one["action"], one["policy"], one["principals"]) for one in first["rules"]] == [
         ("ALLOW", "ns[shop]-policy[readers]", ["a.test/ns/front/sa/client"])
     ]
-    assert (second["mode"], second["mode_policy"], len(second["rules"])) == ("PERMISSIVE", "the sidecar's file", 2)
+    assert (second["mode"], second["mode_policy"]) == ("PERMISSIVE", "the sidecar's file")
+    assert [one["principals"] for one in second["rules"]] == [
+        ["a.test/ns/front/sa/client"],
+        ["a.test/ns/front/sa/other"],  # its allow
+    ]
     code, out, _ = cli("show", "--config", file)
     assert (code, "ns[shop]-policy[readers]" in out) == (0, True)
     assert first["rules"][0]["to"] == [{"methods": ["GET"]}]
@@ -680,7 +819,11 @@ def test_show_of_a_sidecar_without_policies_is_an_error(cli: Cli) -> None:
     )
     code, _, err = cli("show", "--config", cli.write("s.yaml", plain))
 
-    assert (code, "wanted the files of policies, got none" in err) == (2, True)
+    assert (code, err) == (
+        2,
+        "meshtls: sidecar web: policies: wanted the files of policies, got none; its allow lists decide, which `meshtls"
+        " sidecar validate` shows and `meshtls policy explain` judges by\n",
+    )
 
 
 # -- replay --

@@ -32,9 +32,10 @@ def lines() -> list[str]:
 def test_a_command_of_the_page_prints_what_the_page_shows(
     command: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    policies, cases = YAML
+    policies, sidecar, cases = YAML
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "payment.yaml").write_text(policies)
+    (tmp_path / "payment.yaml").write_text(sidecar)
     (tmp_path / "cases.yaml").write_text(cases)
     (tmp_path / "access.log").write_text("\n".join(lines()))
     monkeypatch.chdir(tmp_path)
@@ -47,4 +48,4 @@ def test_a_command_of_the_page_prints_what_the_page_shows(
 
 
 def test_the_page_has_a_command_of_each_verb_that_needs_no_sidecar() -> None:
-    assert [one.split()[1] for one, _ in COMMANDS] == ["check", "explain", "test", "replay", "suggest"]
+    assert [one.split()[1] for one, _ in COMMANDS] == ["check", "explain", "explain", "test", "replay", "suggest"]

@@ -14,10 +14,19 @@ from meshtls.cli.options import SPIFFE_ID, ParsedOption, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.policy.facts import Facts, caller, ip_address
 from meshtls.cli.policy.options import PAIR, POLICIES, mesh_options
-from meshtls.cli.policy.sidecar_file import listener_of, policies_of
+from meshtls.cli.policy.sidecar_file import listener_of
 from meshtls.cli.policy.tokens import token_review
-from meshtls.cli.policy.words import Principals, explained_lines, explained_record, not_applied, principals_of
+from meshtls.cli.policy.words import (
+    AllowToAdd,
+    Principals,
+    Told,
+    explained_lines,
+    explained_record,
+    not_applied,
+    principals_of,
+)
 from meshtls.errors import RequestError
+from meshtls.policy.decision import PolicyVerdict
 from meshtls.policy.files import read_documents
 from meshtls.policy.istio.compile import compile_policies
 from meshtls.policy.istio.model import Labels, MeshOptions
@@ -25,7 +34,6 @@ from meshtls.policy.review import Review, review
 from meshtls.policy.workloads import workload_of
 from meshtls.scalars import port as port_number
 from meshtls.sidecar.config import load_config
-from meshtls.sidecar.settings import SidecarConfig
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.jwt_format import MAX_TOKEN_BYTES
 
@@ -71,7 +79,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("policies", type=POLICIES, nargs=-1)
 @_request_options
 @click.option(
-    "--config", type=POLICIES, help="A sidecar's file, which names the policies and says all else of the workload."
+    "--config", type=POLICIES, help="A sidecar's file, whose policies and allow lists are judged by, as it would."
 )
 @click.option("--label", "labels", type=PAIR, multiple=True, help="A label of the workload, which selectors match.")
 @click.option("--namespace", help="The workload's namespace.  [default: that of its ID, /ns/<namespace>/]")
@@ -89,18 +97,20 @@ def explain(
     """Judge one request by POLICIES, files and directories, and say why it is allowed or denied.
 
     With one of --method, --path, --host, --header, --token and --claim it is an HTTP request; else a connection whose
-    bytes are not read. With --config, the listener's protocol decides that. No key set is fetched and no provider is
-    asked: the output says what was not judged. Exit code: 0 if it is allowed, 1 if it is denied, 2 for errors.
+    bytes are not read. With --config the sidecar's verdict is told: its listeners' protocol decides what is HTTP, and
+    policies, allow and mode what is allowed. No key set is fetched and no provider is asked: the output says what was
+    not judged. Exit code: 0 if it is allowed, 1 if it is denied, 2 for errors.
     """
     if (token := facts.pop("token")) is not None:
         if facts["claims"]:
             raise click.UsageError("wanted --token or --claim, got both")
         facts["headers"] = (*facts["headers"], ("authorization", f"Bearer {_token_in(token)}"))
     missed: tuple[str, ...] = ()
+    to_allow: AllowToAdd | None = None
     if config is not None:
         if policies or labels or namespace or mesh.trust_domain_aliases:
             raise click.UsageError("wanted --config, or POLICIES with --label and the like, got both")
-        found, principals = _by_sidecar(load_config(config), **facts)
+        found, principals, to_allow = _by_sidecar(config, **facts)
     elif not policies:
         raise click.UsageError("wanted POLICIES, or a sidecar's file with --config")
     elif facts["destination"] is None:
@@ -114,7 +124,8 @@ def explain(
         found = review(compiled, given.request(), reads_http=given.reads_http, tokens=tokens)
         principals = principals_of(documents, settings, workload)
         missed = not_applied(documents, settings, workload)
-    out.record(explained_record(found, principals, missed), "\n".join(explained_lines(found, principals, missed)))
+    told = Told(found, principals, missed, to_allow)
+    out.record(explained_record(told), "\n".join(explained_lines(told)))
     return 0 if found.decision.allowed else 1
 
 
@@ -128,20 +139,19 @@ def _token_in(file: Path) -> str:
 
 
 def _by_sidecar(
-    config: SidecarConfig, *, destination: SpiffeId | None, port: int | None, **facts: Any
-) -> tuple[Review, Principals]:
+    file: Path, *, destination: SpiffeId | None, port: int | None, **facts: Any
+) -> tuple[Review, Principals, AllowToAdd | None]:
     """As the sidecar with this file judges it. Raises ConfigError, and RequestError for a port or an ID not its own."""
+    config = load_config(file)
     if destination is not None and destination != config.spiffe_id:
         raise RequestError(f"--to: wanted {config.spiffe_id}, that of the sidecar's file, got {destination}")
-    listener, given = listener_of(config, port), policies_of(config)
+    listener = listener_of(config, port)
     said = Facts(destination=config.spiffe_id, port=listener.inbound.app.port, **facts)
-    reads_http = listener.reads_http(said.reads_http, tls=said.source is not None)
-    found = review(
-        listener.policies,
-        said.request(),
-        reads_http=reads_http,
-        mode=listener.mode,
-        providers=[one.name for one in config.ext_authz],
-        tokens=token_review(listener.policies.jwt_rules, config.spiffe_id),
-    )
-    return found, principals_of(given.documents, given.mesh, given.workload)
+    found = listener.review(said.request(), http=said.reads_http)
+    to_allow = None
+    if found.decision.verdict is PolicyVerdict.DENY and said.source is not None:
+        wider = listener.allowing(said.source)
+        if wider is not None and wider.review(said.request(), http=said.reads_http).decision.allowed:
+            at = config.inbound.index(listener.inbound)
+            to_allow = AllowToAdd(f"inbound[{at}].allow", str(file), str(said.source))
+    return found, listener.principals(), to_allow

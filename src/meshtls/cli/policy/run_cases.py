@@ -13,7 +13,7 @@ import click
 from meshtls.cli.output import Output, Record, tell
 from meshtls.cli.policy.cases import Case, CasesFile, Expectation, cases_in, facts_of, mesh_for, workload_for
 from meshtls.cli.policy.tokens import token_review
-from meshtls.cli.policy.words import Principals, explained_lines, explained_record, not_applied, principals_of
+from meshtls.cli.policy.words import Principals, Told, explained_lines, explained_record, not_applied, principals_of
 from meshtls.config.document import read_text
 from meshtls.errors import ConfigError, RequestError
 from meshtls.policy.files import read_documents
@@ -34,18 +34,16 @@ class Result:
 
     file: str
     case: Case
-    review: Review
-    principals: Principals
-    not_applied: tuple[str, ...]
+    told: Told
     wrong: str
 
     def record(self) -> Record:
-        explained = explained_record(self.review, self.principals, self.not_applied)
+        explained = explained_record(self.told)
         return {"file": self.file, "name": self.case.name, "passed": not self.wrong, "wrong": self.wrong, **explained}
 
     def lines(self) -> Iterator[str]:
         yield f"FAIL  {self.case.name}: {self.wrong}"
-        for line in explained_lines(self.review, self.principals, self.not_applied):
+        for line in explained_lines(self.told):
             yield f"      {line}"
 
 
@@ -97,7 +95,7 @@ def run_cases(file: Path) -> Iterator[Result]:
         except RequestError as error:
             raise ConfigError(f"{file}: case {case.name!r}: {error}") from error
         found = review(policies, request, reads_http=facts.reads_http, tokens=tokens)
-        yield Result(str(file), case, found, principals, missed, _difference(case, found))
+        yield Result(str(file), case, Told(found, principals, missed), _difference(case, found))
 
 
 def _warn(file: Path, spiffe_id: SpiffeId, missed: Sequence[str]) -> None:
@@ -150,6 +148,6 @@ def junit(results: Sequence[Result]) -> str:
             case = ElementTree.SubElement(suite, "testcase", classname=printable(file), name=printable(one.case.name))
             if one.wrong:
                 failure = ElementTree.SubElement(case, "failure", message=printable(one.wrong))
-                failure.text = "\n".join(map(printable, explained_lines(one.review, one.principals, one.not_applied)))
+                failure.text = "\n".join(map(printable, explained_lines(one.told)))
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}'

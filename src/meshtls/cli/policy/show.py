@@ -15,7 +15,7 @@ from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, Record, Terminal, tell
 from meshtls.cli.policy.rule_words import Fields, fields_of, fields_words
 from meshtls.cli.policy.sidecar_file import Enforced, enforced_by, policies_of
-from meshtls.cli.policy.words import Principals, mode_words, principals_of
+from meshtls.cli.policy.words import Principals, mode_words
 from meshtls.cli.serving import readiness_at
 from meshtls.errors import MeshtlsError
 from meshtls.observe.readiness import Readiness
@@ -41,7 +41,6 @@ def show(config: Path, out: Output) -> int:
     """
     loaded = load_config(config)
     given, listeners = policies_of(loaded), enforced_by(loaded)
-    principals = principals_of(given.documents, given.mesh, given.workload)
     fields = fields_of(given.applying())
     running = _running(loaded, listeners)
     dry_runs = _dry_runs(given)
@@ -54,14 +53,14 @@ def show(config: Path, out: Output) -> int:
                 "labels": dict(given.workload.labels),
                 "trust_domains": [given.mesh.trust_domain, *given.mesh.trust_domain_aliases],
                 "path_normalization": given.mesh.normalization.value,
-                "listeners": [_record(one, principals, fields) for one in listeners],
+                "listeners": [_record(one, fields) for one in listeners],
                 "dry_run": dry_runs,
                 "notices": list(loaded.notices),
                 "running": None if running is None else {"ready": running.ready, "text": running.text},
             }
         )
     else:
-        _tell(loaded, given, listeners, principals, fields, dry_runs, running)
+        _tell(loaded, given, listeners, fields, dry_runs, running)
     return 0 if running is None or (running.ready and not running.text) else 1
 
 
@@ -104,8 +103,8 @@ def _dry_runs(given: PolicySet) -> list[str]:
     return [policy_name(one.meta) for one in given.applying() if one.dry_run]
 
 
-def _record(one: Enforced, principals: Principals, fields: Fields) -> Record:
-    mode, by = one.mode
+def _record(one: Enforced, fields: Fields) -> Record:
+    (mode, by), principals = one.mode, one.principals()
     return {
         "listen": str(one.inbound.listen),
         "app": str(one.inbound.app),
@@ -133,7 +132,6 @@ def _tell(
     config: SidecarConfig,
     given: PolicySet,
     listeners: list[Enforced],
-    principals: Principals,
     fields: Fields,
     dry_runs: list[str],
     running: Readiness | None,
@@ -148,7 +146,7 @@ def _tell(
         for rule in one.policies.jwt_rules:
             tell(f"  tokens of {rule.issuer}")
         if one.policies.rules:
-            console.print(_table(one.policies.rules, principals, fields))
+            console.print(_table(one.policies.rules, one.principals(), fields))
         else:
             tell("  no rule is in force")
     for name in dry_runs:

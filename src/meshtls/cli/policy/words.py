@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,7 +17,9 @@ from meshtls.policy.review import Mode, Review
 from meshtls.policy.suggest import rule_for
 
 __all__ = [
+    "AllowToAdd",
     "Principals",
+    "Told",
     "explained_lines",
     "explained_record",
     "mode_words",
@@ -34,6 +36,23 @@ _MOST_NOT_APPLIED = 10
 Principals = Mapping[str, tuple[str, ...]]
 
 
+class AllowToAdd(NamedTuple):
+    """The ID that would let the caller in, if this list of a sidecar's file had it."""
+
+    key: str
+    file: str
+    spiffe_id: str
+
+
+class Told(NamedTuple):
+    """What is told of one request. ``missed`` is of ``not_applied``."""
+
+    review: Review
+    principals: Principals
+    missed: Sequence[str] = ()
+    to_allow: AllowToAdd | None = None
+
+
 def principals_of(documents: Documents, mesh: MeshSettings, workload: Workload) -> Principals:
     """Of the rules that apply to this workload and name principals, also of dry runs."""
     found = {}
@@ -42,8 +61,11 @@ def principals_of(documents: Documents, mesh: MeshSettings, workload: Workload) 
             written = [name for source in rule.sources for name in (*source.principals, *source.not_principals)]
             for one in rule.conditions:
                 written += [*one.values, *one.not_values] if one.key == "source.principal" else []
-            if written:
-                found[f"{policy_name(policy.meta)}-rule[{number}]"] = expand_principals(tuple(written), mesh)
+            exact = [name for source in rule.sources for name in source.spiffe_ids]
+            if written or exact:
+                found[f"{policy_name(policy.meta)}-rule[{number}]"] = (
+                    *exact, *expand_principals(tuple(written), mesh)
+                )  # fmt: skip
     return found
 
 
@@ -72,9 +94,9 @@ def not_applied(documents: Documents, mesh: MeshSettings, workload: Workload) ->
     )
 
 
-def explained_record(review: Review, principals: Principals, not_applied: Sequence[str]) -> Record:
+def explained_record(told: Told) -> Record:
     """All of it, for programs."""
-    decision, nearest = review.decision, review.decision.nearest
+    review, decision, nearest = told.review, told.review.decision, told.review.decision.nearest
     return {
         "verdict": "allow" if decision.allowed else "deny",
         "reason": decision.reason,
@@ -82,7 +104,8 @@ def explained_record(review: Review, principals: Principals, not_applied: Sequen
         "rule": decision.rule,
         "clause": decision.clause,
         "nearest": None if nearest is None else nearest._asdict(),
-        "rule_to_add": rule_to_add(review),
+        "rule_to_add": None if review.by_allow else rule_to_add(review),
+        "allow_to_add": None if told.to_allow is None else told.to_allow._asdict(),
         "mode": review.mode[0].value,
         "mode_policy": review.mode[1],
         "passes_plaintext": review.passes_plaintext,
@@ -92,14 +115,14 @@ def explained_record(review: Review, principals: Principals, not_applied: Sequen
         "providers": [{"provider": one.provider, "policy": one.policy, "rule": one.rule} for one in review.custom],
         "dry_run": [{"verdict": "allow" if one.allowed else "deny", "reason": one.reason} for one in review.shadow],
         "audit": list(review.audit),
-        "principals": {name: list(values) for name, values in principals.items()},
-        "not_applied": list(not_applied),
+        "principals": {name: list(values) for name, values in told.principals.items()},
+        "not_applied": list(told.missed),
     }
 
 
-def explained_lines(review: Review, principals: Principals, not_applied: Sequence[str]) -> Iterator[str]:
+def explained_lines(told: Told) -> Iterator[str]:
     """All of it, for people."""
-    decision, nearest = review.decision, review.decision.nearest
+    review, decision, nearest = told.review, told.review.decision, told.review.decision.nearest
     yield f"{'ALLOW' if decision.allowed else 'DENY'}  {request_words(review.request)}"
     needs_http = decision.verdict is PolicyVerdict.NEEDS_HTTP
     yield (
@@ -115,11 +138,11 @@ def explained_lines(review: Review, principals: Principals, not_applied: Sequenc
     ):
         if value:
             yield f"  {name:<{_WIDTH}}{value}"
-    for missed in not_applied[:_MOST_NOT_APPLIED]:
+    for missed in told.missed[:_MOST_NOT_APPLIED]:
         yield f"  {'not applied':<{_WIDTH}}{missed}"
-    if len(not_applied) > _MOST_NOT_APPLIED:
-        yield f"  {'not applied':<{_WIDTH}}and {len(not_applied) - _MOST_NOT_APPLIED} more"
-    yield f"  {'mode':<{_WIDTH}}{mode_words(review.mode)}"
+    if len(told.missed) > _MOST_NOT_APPLIED:
+        yield f"  {'not applied':<{_WIDTH}}and {len(told.missed) - _MOST_NOT_APPLIED} more"
+    yield f"  {'mode':<{_WIDTH}}{mode_words(review.mode, by_allow=review.by_allow)}"
     if review.unseen is not None:
         unseen = f"{review.unseen} is judged as plaintext: if it sends TLS, that passes to the app as it is"
         yield f"  {'caller':<{_WIDTH}}{unseen}"
@@ -129,21 +152,29 @@ def explained_lines(review: Review, principals: Principals, not_applied: Sequenc
         yield f"  {'dry run':<{_WIDTH}}with the dry-run policies in force: {shadow.reason}"
     for name in review.audit:
         yield f"  {'AUDIT':<{_WIDTH}}{name}"
-    for name, values in principals.items():
+    for name, values in told.principals.items():
         more = f" and {len(values) - _MOST_PRINCIPALS} more" if len(values) > _MOST_PRINCIPALS else ""
         yield f"  {'principals':<{_WIDTH}}{name}: {', '.join(values[:_MOST_PRINCIPALS])}{more}"
-    rule = rule_to_add(review)
+    rule = None if review.by_allow else rule_to_add(review)
     if rule is not None:
         yield "  To allow just this, add a rule to an ALLOW policy of the workload:"
         for line in yaml.safe_dump([rule], sort_keys=False).rstrip("\n").split("\n"):
             yield f"    {line}"
+    if (to_allow := told.to_allow) is not None:
+        to = "To allow this caller" if rule is None else "Or, to allow this caller whatever it asks"
+        yield f"  {to}, add it to {to_allow.key} in {to_allow.file}:"
+        yield f"    - {to_allow.spiffe_id}"
 
 
-def mode_words(given: Mode) -> str:
-    """A port's mode, what sets it, and what becomes of plaintext."""
+def mode_words(given: Mode, *, by_allow: bool = False) -> str:
+    """A port's mode, what sets it, and what becomes of plaintext. ``by_allow`` is as of ``Review``."""
     mode, by = given
-    plaintext = {
-        MtlsMode.STRICT: "plaintext is refused",
-        MtlsMode.DISABLE: "no TLS ends here, so that all callers are judged as plaintext",
-    }.get(mode, "plaintext passes, too, and is judged by the same policies")
+    if mode is MtlsMode.STRICT:
+        plaintext = "plaintext is refused"
+    elif mode is MtlsMode.DISABLE:
+        judged = "and every caller is allowed" if by_allow else "so that all callers are judged as plaintext"
+        plaintext = f"no TLS ends here, {judged}"
+    else:
+        judged = "no policy judges it" if by_allow else "is judged by the same policies"
+        plaintext = f"plaintext passes, too, and {judged}"
     return f"{mode.value}, {f'by {by}' if by else 'the default'}: {plaintext}"
