@@ -233,7 +233,7 @@ class UpstreamRotation:
         newest = next(iter(self._held()), None)
         if newest is None:
             return "its files are gone"
-        if urgent := await self._is_lost(newest):
+        if urgent := self._is_lost(newest, await self._state_here(newest)):
             return urgent
         if self._is_revoked(newest.ca.signer.certificate):
             return "it is revoked there"
@@ -261,17 +261,18 @@ class UpstreamRotation:
         self._crls = sent
         await self._hub.written()
 
-    async def _is_lost(self, authority: SubordinateAuthority) -> str:
-        """Why nobody should hang on the root of this one any more; empty if there is no reason."""
+    def _is_lost(self, authority: SubordinateAuthority, here: AuthorityState | None) -> str:
+        """Why nobody should hang on the root of this one any more; empty if there is no reason. ``here`` is its
+        state in our store.
+        """
         bundle = self._bundle
         if bundle is not None and authority.root in bundle.tainted:
             return f"{authority.id} is tainted there"
         if bundle is not None and bundle.complete and authority.root not in bundle.roots:
             return f"{authority.id} is revoked there"
-        state = await self._state_here(authority)
-        if state is None or state in PUBLISHED - {AuthorityState.TAINTED}:
+        if here is None or here in PUBLISHED - {AuthorityState.TAINTED}:
             return ""
-        return f"{authority.id} is {state.name}"
+        return f"{authority.id} is {here.name}"
 
     async def _state_here(self, authority: SubordinateAuthority) -> AuthorityState | None:
         """The state of its root in our store, None where that is not there."""
@@ -363,11 +364,12 @@ class UpstreamRotation:
         record, without = found
         now, signs = self._clock.now(), self._signing.authority
         if isinstance(signs, SubordinateAuthority):
-            lost = await self._is_lost(signs)
+            here = await self._state_here(signs)
+            lost = self._is_lost(signs, here)
             left, life = signs.ca.ends_at - now, signs.ca.ends_at - signs.ca.since
             # Another server of this store may sign below the new root, or have taken ours out of the bundle: who waits
             # then signs what nobody accepts.
-            in_vain = record.state is AuthorityState.ACTIVE or await self._state_here(signs) not in (*PUBLISHED, None)
+            in_vain = record.state is AuthorityState.ACTIVE or here not in (*PUBLISHED, None)
             waited = in_vain or now >= record.changed_at + _PATIENCE
             overdue = (lost and waited) or (by_clock and left < life / 6)
         else:
