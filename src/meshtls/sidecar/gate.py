@@ -36,7 +36,7 @@ class Gate:
     """One listener's policy, which may be replaced: ``Registry.recheck`` then applies it to the live connections.
 
     ``plaintext``: whether a connection without TLS is allowed. ``rules``: the policies that decide instead of the
-    authorizer. ``verifier`` holds the sidecar's newest trust.
+    authorizer. ``verifier`` holds the sidecar's newest trust. ``dialled``: this side has called the peer.
     """
 
     def __init__(
@@ -46,13 +46,16 @@ class Gate:
         plaintext: bool = False,
         rules: WorkloadPolicies | None = None,
         verifier: CurrentVerifier | None = None,
+        dialled: bool = False,
     ) -> None:
         check_authorizer(authorizer)
         self._authorizer = authorizer
+        self._dialled = dialled
         self.plaintext = plaintext
         self.rules = rules
         self.verifier = verifier or CurrentVerifier()
-        #: What the latest peer asked for, which is mostly what the next one asks for.
+        #: What the latest peer asked for, which is mostly what the next one asks for. The precheck and the verdict have
+        #: the same one, so that an authorizer that knows its latest answer decides once.
         self._target: Target | None = None
 
     def replace(self, authorizer: Authorizer, rules: WorkloadPolicies | None = None) -> None:
@@ -67,7 +70,10 @@ class Gate:
         A denial is final. An allowing answer is not: the connection is not registered yet, so a change of policy could
         not reach it. Rules need more than the peer, and refuse it once the handshake is over.
         """
-        return _JUDGED_LATER if self.rules is not None else self._authorizer(peer, target)
+        if self.rules is not None:
+            return _JUDGED_LATER
+        self._target = target
+        return self._authorizer(peer, target)
 
     def judge(
         self, request: Request, *, reads_http: bool = False, allowed_by: frozenset[tuple[str, str]] | None = frozenset()
@@ -98,7 +104,7 @@ class Gate:
             return _PLAINTEXT_ALLOWED
         target = self._target
         if target is None or target.local_id is not request.destination or target.port != request.port:
-            target = self._target = Target(request.destination, request.port)
+            target = self._target = Target(request.destination, request.port, self._dialled)
         return evaluate(self._authorizer, request.peer, target)
 
     def shadow(self, request: Request) -> tuple[Decision, ...]:

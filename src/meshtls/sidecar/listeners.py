@@ -170,7 +170,12 @@ class Listeners:
         self, at: int, view: MeshView, config: SidecarConfig, undo: contextlib.ExitStack
     ) -> Binding[Outbound]:
         route = view.routes.outbound[at]
-        gate = Gate(authorize_id(route.peer), plaintext=not route.proves_peer, verifier=self._shared.runtime.verifier)
+        gate = Gate(
+            authorize_id(route.peer),
+            plaintext=not route.proves_peer,
+            verifier=self._shared.runtime.verifier,
+            dialled=True,
+        )
         handler = self._outbound_handler(route, config, gate)
         take = partial(self._take_outbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"outbound[{at}].listen", take, undo))

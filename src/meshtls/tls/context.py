@@ -136,6 +136,8 @@ class GenerationContext(ssl.SSLContext):
     _clock: Clock
     _verifier: PeerVerifier
     _large: LargeHandshakes
+    #: What the latest peer asked for. All ask for the same at one listener, and an authorizer may know it by that.
+    _target: Target | None = None
 
     @classmethod
     def build(
@@ -197,7 +199,10 @@ class GenerationContext(ssl.SSLContext):
         return self._run_precheck(self._verifier.verify_again(leaf, self._clock.now()), port)
 
     def _run_precheck(self, peer: VerifiedPeer, port: int | None) -> VerifiedPeer:
-        refusal = check(self._precheck, peer, Target(self.local_id, port, not self.server_side))
+        target = self._target
+        if target is None or target.port != port:
+            target = self._target = Target(self.local_id, port, not self.server_side)
+        refusal = check(self._precheck, peer, target)
         if refusal is not None:
             raise refusal
         return peer

@@ -115,6 +115,28 @@ REQUEST, PLAINTEXT = Request(PEER, DB, 5432), Request(None, DB, 5432)
 ASKED = ("ns[default]-policy[custom]", "opa")
 
 
+def test_the_precheck_and_the_verdict_ask_about_one_target_so_that_a_list_decides_once() -> None:
+    gate = Gate(authorize_id(WEB))
+    decision = gate.precheck(PEER, TARGET)
+    assert (gate.judge(REQUEST) is decision, decision.allowed) == (True, True)
+    other = gate.judge(Request(PEER, DB, 5433))
+    assert (other is decision, other.reason) == (False, f"peer {WEB} is allowed to reach {DB}")
+    assert gate.precheck(PEER, TARGET).allowed
+
+    gate.replace(OTHER)
+    assert not gate.judge(REQUEST).allowed
+
+
+def test_a_gate_of_what_we_dial_says_which_server_was_expected() -> None:
+    gate, request = Gate(OTHER, dialled=True), Request(PEER, DB)
+    decision = gate.judge(request)
+    assert decision.reason == f"the server is {WEB}; expected: spiffe://example.org/other"
+    assert not decision.allowed
+    assert gate.precheck(PEER, Target(DB, dialled=True)) == decision
+    gate.replace(authorize_id(WEB))
+    assert gate.judge(request).reason == f"the server is {WEB}, as expected"
+
+
 def test_policies_decide_instead_of_the_authorizer() -> None:
     assert governed(("ALLOW", ANYBODY)).judge(REQUEST).policy == "ns[default]-policy[allow]"
     decision = governed(("ALLOW", FROM_OTHER)).judge(REQUEST)

@@ -94,6 +94,23 @@ def test_contexts_with_other_alpn_protocols_keep_all_other_settings(server_side:
     assert [peer.spiffe_id for peer in asked] == [SNAPSHOT.svid.spiffe_id]
 
 
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+def test_the_precheck_is_asked_about_one_target_as_long_as_peers_ask_for_one_port(server_side: bool) -> None:
+    asked: list[Target] = []
+
+    def noted(peer: VerifiedPeer, target: Target) -> Decision:
+        asked.append(target)
+        return Decision(True, "noted")
+
+    context = TlsContexts(ConstantSource(SNAPSHOT), noted, server_side=server_side).current()
+    chain = [one.public_bytes(Encoding.DER) for one in SNAPSHOT.svid.chain]
+    ports = (80, 80, 81, None)
+    for port in ports:
+        context.check_peer(chain, port)
+    assert asked == [Target(SNAPSHOT.svid.spiffe_id, port, not server_side) for port in ports]
+    assert asked[0] is asked[1]
+
+
 @pytest.mark.parametrize(("server_side", "done"), [(False, "made"), (True, "accepted")])
 def test_the_log_says_when_there_is_no_identity_and_when_there_is_one_again(
     server_side: bool, done: str, caplog: pytest.LogCaptureFixture

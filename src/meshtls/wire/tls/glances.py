@@ -5,7 +5,7 @@ These run for each handshake, so they read no more than they need. ``messages.py
 
 from __future__ import annotations
 
-from struct import Struct
+import struct
 
 from meshtls.wire.tls.names import TLS_1_3, Extension
 from meshtls.wire.tls.reading import vector
@@ -16,7 +16,7 @@ _SERVER_NAME, _ALPN = int(Extension.SERVER_NAME), int(Extension.ALPN)
 #: Where the session ID of a hello starts: after the header, legacy_version and random.
 _SESSION_ID = 4 + 2 + 32
 #: Of an extension: its type, and the length of its content.
-_EXTENSION = Struct(">HH").unpack_from
+_EXTENSION = struct.Struct(">HH").unpack_from
 _HOST_NAME = b"\0"
 _PRINTABLE = frozenset(range(0x21, 0x7F))
 
@@ -92,22 +92,27 @@ def alpn_of_message(message: bytes) -> tuple[bytes, ...]:
 def _extension(message: bytes, wanted: int) -> int | None:
     """Where the content of the extension of this kind starts, None where there is none.
 
-    Raises ValueError where the lengths before it don't add up.
+    Raises ValueError where the lengths before it don't add up. Most hellos of the mesh do not have the one that is
+    wanted, and are walked to the end: so the vectors are read as ``vector`` does it, without a call for each. A length
+    that is cut off, or leads beyond the message, is an error of the next read.
     """
-    _, at = vector(message, _SESSION_ID, 1)
-    _, at = vector(message, at, 2)  # cipher_suites
-    _, at = vector(message, at, 1)  # legacy_compression_methods
-    at, end = vector(message, at, 2)
-    size = len(message)
-    while at < end:
-        # As ``vector`` does it, without a call for each extension.
-        start = at + 4
-        if start > size:
+    size, header = len(message), _EXTENSION
+    try:
+        at = _SESSION_ID + 1 + message[_SESSION_ID]
+        at += 2 + (message[at] << 8 | message[at + 1])  # cipher_suites
+        at += 1 + message[at]  # legacy_compression_methods
+        end = at + 2 + (message[at] << 8 | message[at + 1])
+        at += 2
+        if end > size:
             raise ValueError("a vector is longer than the message")
-        kind, length = _EXTENSION(message, at)
-        at = start + length
-        if at > size:
-            raise ValueError("a vector is longer than the message")
-        if kind == wanted:
-            return start
+        while at < end:
+            kind, length = header(message, at)
+            start = at + 4
+            at = start + length
+            if at > size:
+                raise ValueError("a vector is longer than the message")
+            if kind == wanted:
+                return start
+    except (IndexError, struct.error):
+        raise ValueError("a vector is longer than the message") from None
     return None
