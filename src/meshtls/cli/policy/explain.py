@@ -18,7 +18,6 @@ from meshtls.cli.policy.sidecar_file import listener_of
 from meshtls.cli.policy.tokens import token_review
 from meshtls.cli.policy.words import (
     AllowToAdd,
-    Principals,
     Told,
     explained_lines,
     explained_record,
@@ -30,7 +29,7 @@ from meshtls.policy.decision import PolicyVerdict
 from meshtls.policy.files import read_documents
 from meshtls.policy.istio.compile import compile_policies
 from meshtls.policy.istio.model import Labels, MeshOptions
-from meshtls.policy.review import Review, review
+from meshtls.policy.review import review
 from meshtls.policy.workloads import workload_of
 from meshtls.scalars import port as port_number
 from meshtls.sidecar.config import load_config
@@ -79,7 +78,7 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("policies", type=POLICIES, nargs=-1)
 @_request_options
 @click.option(
-    "--config", type=POLICIES, help="A sidecar's file, whose policies and allow lists are judged by, as it would."
+    "--config", type=POLICIES, help="A sidecar's file: judge as it does, by its policies, its modes and its allow."
 )
 @click.option("--label", "labels", type=PAIR, multiple=True, help="A label of the workload, which selectors match.")
 @click.option("--namespace", help="The workload's namespace.  [default: that of its ID, /ns/<namespace>/]")
@@ -97,20 +96,18 @@ def explain(
     """Judge one request by POLICIES, files and directories, and say why it is allowed or denied.
 
     With one of --method, --path, --host, --header, --token and --claim it is an HTTP request; else a connection whose
-    bytes are not read. With --config the sidecar's verdict is told: its listeners' protocol decides what is HTTP, and
-    policies, allow and mode what is allowed. No key set is fetched and no provider is asked: the output says what was
-    not judged. Exit code: 0 if it is allowed, 1 if it is denied, 2 for errors.
+    bytes are not read. With --config the verdict is that of the sidecar with this file; the listener's protocol says
+    what is HTTP. No key set is fetched and no provider is asked: the output says what was not judged. Exit code: 0 if
+    it is allowed, 1 if it is denied, 2 for errors.
     """
     if (token := facts.pop("token")) is not None:
         if facts["claims"]:
             raise click.UsageError("wanted --token or --claim, got both")
         facts["headers"] = (*facts["headers"], ("authorization", f"Bearer {_token_in(token)}"))
-    missed: tuple[str, ...] = ()
-    to_allow: AllowToAdd | None = None
     if config is not None:
         if policies or labels or namespace or mesh.trust_domain_aliases:
             raise click.UsageError("wanted --config, or POLICIES with --label and the like, got both")
-        found, principals, to_allow = _by_sidecar(config, **facts)
+        told = _by_sidecar(config, **facts)
     elif not policies:
         raise click.UsageError("wanted POLICIES, or a sidecar's file with --config")
     elif facts["destination"] is None:
@@ -122,11 +119,10 @@ def explain(
         compiled = compile_policies(documents, settings, workload)
         tokens = token_review(compiled.jwt_rules, given.destination)
         found = review(compiled, given.request(), reads_http=given.reads_http, tokens=tokens)
-        principals = principals_of(documents, settings, workload)
         missed = not_applied(documents, settings, workload)
-    told = Told(found, principals, missed, to_allow)
+        told = Told(found, principals_of(documents, settings, workload), missed)
     out.record(explained_record(told), "\n".join(explained_lines(told)))
-    return 0 if found.decision.allowed else 1
+    return 0 if told.review.decision.allowed else 1
 
 
 def _token_in(file: Path) -> str:
@@ -138,9 +134,7 @@ def _token_in(file: Path) -> str:
         raise RequestError(f"--token: wanted a file with a JWT, got {file}: {error}") from error
 
 
-def _by_sidecar(
-    file: Path, *, destination: SpiffeId | None, port: int | None, **facts: Any
-) -> tuple[Review, Principals, AllowToAdd | None]:
+def _by_sidecar(file: Path, *, destination: SpiffeId | None, port: int | None, **facts: Any) -> Told:
     """As the sidecar with this file judges it. Raises ConfigError, and RequestError for a port or an ID not its own."""
     config = load_config(file)
     if destination is not None and destination != config.spiffe_id:
@@ -154,4 +148,4 @@ def _by_sidecar(
         if wider is not None and wider.review(said.request(), http=said.reads_http).decision.allowed:
             at = config.inbound.index(listener.inbound)
             to_allow = AllowToAdd(f"inbound[{at}].allow", str(file), str(said.source))
-    return found, listener.principals(), to_allow
+    return Told(found, listener.principals(), to_allow=to_allow)
