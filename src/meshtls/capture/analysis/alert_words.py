@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from meshtls.observe.events import Outcome
 
-__all__ = ["ABOUT", "ALERTS", "Meaning"]
+__all__ = ["ABOUT", "AFTER_SERVER_HELLO", "ALERTS", "Meaning"]
 
 _O = Outcome
 
@@ -59,6 +59,11 @@ ALERTS: Mapping[str, Meaning] = {
     "unsupported_extension": Meaning(_O.HANDSHAKE_FAILED, ": {other} sent an extension that it did not offer"),
     "record_overflow": Meaning(_O.HANDSHAKE_FAILED, ": a record of {other} is longer than TLS allows"),
 }
+
+#: Of handshake_failure, once the ServerHello has chosen a suite.
+AFTER_SERVER_HELLO = (
+    "; a cipher suite was agreed on before that, and the alert does not say what else of {other} is not acceptable"
+)
 
 #: What follows the alert's name, by how the connection ended.
 ABOUT: Mapping[Outcome, str] = {

@@ -17,7 +17,7 @@ from meshtls.capture.analysis.advice import (
     filled,
     of_unknown_ca,
 )
-from meshtls.capture.analysis.alert_words import ABOUT, ALERTS, Meaning
+from meshtls.capture.analysis.alert_words import ABOUT, AFTER_SERVER_HELLO, ALERTS, Meaning
 from meshtls.capture.analysis.connection import Alert, Peer
 from meshtls.capture.analysis.facts import Facts, Judgement
 from meshtls.capture.analysis.hidden import begun_before, encrypted_alert, hidden, keys_show, sent_all, unproven
@@ -160,10 +160,12 @@ def _alert(facts: Facts) -> Judgement | None:
         cut = f"{facts.who(other)} had closed the connection without close_notify: the end may be cut off"
         return Judgement(None, f"{facts.who(alert.side)} {_alerted(facts, alert)}, since {cut}")
     if alert.name == "handshake_failure":
-        if facts.handshake.mutual_reason.endswith("sent none"):
+        if alert.side == "server" and facts.handshake.mutual_reason.endswith("sent none"):
             outcome = _O.NO_CLIENT_CERTIFICATE
         elif not _is_whole(facts):
             return _unknown_cause(facts, alert)
+        elif facts.handshake.version:
+            about = AFTER_SERVER_HELLO
     peer = facts.peer(other)
     if outcome is _O.PEER_UNTRUSTED and (peer is None or peer.refused_as is None):
         return _unknown_ca(facts, alert, peer)

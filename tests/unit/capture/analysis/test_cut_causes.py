@@ -12,8 +12,9 @@ import pytest
 from meshtls.capture.analysis.connection import Connection
 from meshtls.observe.events import Outcome
 from meshtls.wire.side import Side
-from tests.support.tls_capture import Tape, analyzed
-from tests.support.tls_wire import Wire, contexts
+from meshtls.wire.tls import Alert
+from tests.support.tls_capture import Tape, analyzed, closed_by, shaken
+from tests.support.tls_wire import Flight, Wire, contexts
 
 SERVER = "the server 10.0.0.2:443"
 CLIENT = "the client 10.0.0.1:40001"
@@ -83,3 +84,52 @@ def test_a_whole_capture_shows_why_a_server_sent_handshake_failure(tmp_path: Pat
     why = why if certificate else f"{CLIENT} presented no certificate"
     server = SERVER if certificate else f"{SERVER} (spiffe://a.test/web)"
     assert (found.outcome, found.problem) == (outcome, f"{server} sent the alert handshake_failure: {why}")
+
+
+def in_clear(wire: Wire) -> list[Flight]:
+    """The flights of TLS 1.2 without the client's ChangeCipherSpec, and what comes after that."""
+    flight = wire.flights[2][1]
+    return [*wire.flights[:2], (Side.CLIENT, flight[: flight.index(bytes((20, 3, 3, 0, 1, 1)))])]
+
+
+@pytest.mark.parametrize(
+    ("side", "what", "problem"),
+    [
+        (
+            Side.SERVER,
+            Alert.HANDSHAKE_FAILURE,
+            f"{SERVER} (spiffe://a.test/web) sent the alert handshake_failure; a cipher suite was agreed on before"
+            f" that, and the alert does not say what else of {CLIENT} (spiffe://a.test/client) is not acceptable",
+        ),
+        (
+            Side.CLIENT,
+            Alert.HANDSHAKE_FAILURE,
+            f"{CLIENT} (spiffe://a.test/client) sent the alert handshake_failure; a cipher suite was agreed on before"
+            f" that, and the alert does not say what else of {SERVER} (spiffe://a.test/web) is not acceptable",
+        ),
+        (
+            Side.SERVER,
+            Alert.INSUFFICIENT_SECURITY,
+            f"{SERVER} (spiffe://a.test/web) sent the alert insufficient_security: what {CLIENT}"
+            " (spiffe://a.test/client) offers is too weak for it",
+        ),
+    ],
+)
+def test_after_a_server_hello_handshake_failure_is_not_told_as_nothing_in_common(
+    tmp_path: Path, side: Side, what: Alert, problem: str
+) -> None:
+    """The client has presented its certificate."""
+    hellos = in_clear(shaken(tmp_path, version=2))
+    found = closed_by(side, [*hellos, (side, bytes((21, 3, 3, 0, 2, 2, what)))])
+    assert (found.outcome, found.problem) == (Outcome.HANDSHAKE_FAILED, problem)
+
+
+def test_a_client_without_a_certificate_that_sends_handshake_failure_does_not_miss_one(tmp_path: Path) -> None:
+    client, server = contexts(tmp_path, tmp_path / "keys", version=2)
+    server.verify_mode = ssl.CERT_OPTIONAL
+    server.load_verify_locations(tmp_path / "web-P-256.ca")
+    wire = Wire(client, server)
+    assert not wire.shake()
+    for side, outcome in ((Side.CLIENT, Outcome.HANDSHAKE_FAILED), (Side.SERVER, Outcome.NO_CLIENT_CERTIFICATE)):
+        found = closed_by(side, [*in_clear(wire), (side, bytes((21, 3, 3, 0, 2, 2, Alert.HANDSHAKE_FAILURE)))])
+        assert found.outcome is outcome
