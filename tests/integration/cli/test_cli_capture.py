@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshtls.wire.side import Side
 from meshtls.wire.tls import Alert, fatal_alert
 from tests.integration.cli.identity_site import tell
 from tests.integration.cli.tutorial import DOCS, follow_page
@@ -20,6 +21,7 @@ from tests.support.certs import ca
 from tests.support.packets import ACK, FIN, RST, Talk, captured, pcap
 from tests.support.page_captures import write_captures
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, shaken
+from tests.support.tls_wire import Wire, contexts
 
 REFUSED = (
     "the server 10.0.0.2:443 (spiffe://a.test/web) sent the alert certificate_required: the client 10.0.0.1:40002 "
@@ -278,6 +280,45 @@ def test_stats_as_text_have_exact_shares_and_a_line_for_each_talker(tmp_path: Pa
         "top talkers             10.0.0.1 -> 10.0.0.2:443 N bytes",
         "                        10.0.0.7 -> 10.0.0.2:443 N bytes",
     ]
+
+
+def sent(directory: Path, *answers: bytes) -> Path:
+    """A capture of one connection of TLS 1.3 for each answer, without keys."""
+    tape = Tape()
+    for answer in answers:
+        wire = Wire(*contexts(directory, directory / "keys", mutual=True, version=3))
+        assert not wire.shake()
+        wire.send(Side.CLIENT, REQUEST)
+        wire.send(Side.SERVER, answer)
+        wire.close()
+        tape.wire(wire)
+    file = directory / f"{sum(map(len, answers))}.pcapng"
+    file.write_bytes(tape.pcapng())
+    return file
+
+
+def test_sums_and_means_of_estimates_have_a_mark(tmp_path: Path) -> None:
+    before, after, keys = sent(tmp_path, RESPONSE), sent(tmp_path, RESPONSE, RESPONSE * 3), tmp_path / "keys"
+    count = 2 * len(REQUEST) + 4 * len(RESPONSE)
+    for options, mark in ((), "~"), (("--keylog", str(keys)), ""):
+        told = tell("capture", "stats", str(after), *options)
+        figures = {line[:24].strip(): line[24:] for line in told.out.splitlines()}
+        record = tell("capture", "stats", str(after), *options, "--output", "json").json
+        assert figures["application bytes"] == f"{mark}{count}"
+        assert figures["overhead"] == f"{mark}{record['overhead']:.3f} bytes for each useful byte"
+        assert (record["application_bytes"], record["estimated"], record["at_most"]) == (count, bool(mark), False)
+        page = tell("capture", "analyze", str(after), *options, "--output", "html").out
+        assert re.search(rf"bytes of applications</th>\s*<td[^>]*>{mark}{count}</td>", page)
+        lines = tell("capture", "diff", str(before), str(after), *options).out.splitlines()
+        mean = f"{mark}{len(REQUEST) + len(RESPONSE)}.0 -> {mark}{count / 2}"
+        assert f"    application_bytes  {mean}" in lines
+        [pair] = tell("capture", "diff", str(before), str(after), *options, "--output", "json").json["conversations"]
+        assert pair["changes"]["application_bytes"] == {
+            "before": len(REQUEST) + len(RESPONSE),
+            "after": count / 2,
+            "estimated": {"before": bool(mark), "after": bool(mark)},
+        }
+        assert "estimated" not in pair["changes"]["wire_bytes"]
 
 
 def test_segments_with_other_bytes_and_those_that_nobody_believes_are_told_by_each_verb(tmp_path: Path) -> None:

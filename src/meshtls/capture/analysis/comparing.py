@@ -6,21 +6,25 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from meshtls.capture.analysis.connection import Connection
+from meshtls.capture.analysis.row import Marks, marks_of
 
-__all__ = ["MOST_CONVERSATIONS", "Change", "Conversation", "Conversations", "Pair", "compared"]
+__all__ = ["MARKED", "MOST_CONVERSATIONS", "Change", "Conversation", "Conversations", "Pair", "compared"]
 
 #: Who talks to whom: the client, the server, and the server name that was asked for.
 Conversation = tuple[str, str, str]
 #: Conversations of one capture that are kept, and different words of one of their figures.
 MOST_CONVERSATIONS, _MOST_WORDS = 20_000, 8
+#: Figures that may be estimates, and which of the marks they have.
+MARKED = {"application_bytes": Marks._fields.index("amount"), "overhead": Marks._fields.index("ratio")}
 
 
 class Change(NamedTuple):
-    """One figure before and after."""
+    """One figure before and after. ``marks``: what is written before each of the two; "" of one that is exact."""
 
     name: str
     before: object
     after: object
+    marks: tuple[str, str] = ("", "")
 
 
 class Pair(NamedTuple):
@@ -39,16 +43,19 @@ class Pair(NamedTuple):
 class _Tally:
     """The figures of connections of one conversation: each set of words, and the mean of each number."""
 
-    __slots__ = ("connections", "numbers", "words")
+    __slots__ = ("at_most", "connections", "estimated", "numbers", "words")
 
     def __init__(self) -> None:
         self.connections = 0
+        #: Of one connection at least.
+        self.estimated = self.at_most = False
         self.words: dict[str, set[str]] = {}
         #: The sum, and of how many.
         self.numbers: dict[str, tuple[float, int]] = {}
 
     def add(self, one: Connection) -> None:
         self.connections += 1
+        self.estimated, self.at_most = self.estimated or one.estimated, self.at_most or one.at_most
         for name, word in _words(one):
             self._word(name, word)
         for name, number in _numbers(one):
@@ -56,6 +63,7 @@ class _Tally:
 
     def take(self, other: _Tally) -> None:
         self.connections += other.connections
+        self.estimated, self.at_most = self.estimated or other.estimated, self.at_most or other.at_most
         for name, words in other.words.items():
             for word in sorted(words) or [""]:
                 self._word(name, word)
@@ -70,6 +78,11 @@ class _Tally:
     def _number(self, name: str, total: float, count: int) -> None:
         before, counted = self.numbers.get(name, (0.0, 0))
         self.numbers[name] = before + total, counted + count
+
+    def mark(self, name: str) -> str:
+        """What is written before this figure."""
+        place = MARKED.get(name)
+        return marks_of(estimated=self.estimated, at_most=self.at_most)[place] if place is not None else ""
 
     @property
     def figures(self) -> dict[str, object]:
@@ -164,7 +177,11 @@ def _groups(named: _Tallies, by: str) -> dict[Conversation, _Tally]:
 
 def _pair(name: Conversation, before: _Tally, after: _Tally, matched_by: str) -> Pair:
     left, right = before.figures, after.figures
-    changes = tuple(Change(key, left[key], right[key]) for key in left if left[key] != right[key])
+    changes = tuple(
+        Change(key, left[key], right[key], (before.mark(key), after.mark(key)))
+        for key in left
+        if left[key] != right[key]
+    )
     return Pair(name, before.connections, after.connections, changes, matched_by)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from meshtls.capture.analysis.connection import Connection
+from meshtls.capture.analysis.row import Marks, marks_of
 
 __all__ = ["Figures", "Quantiles"]
 
@@ -22,11 +23,15 @@ class Quantiles(NamedTuple):
 
 
 class Figures:
-    """What ``meshtls capture stats`` prints. Feed it each connection."""
+    """What ``meshtls capture stats`` prints. Feed it each connection.
+
+    ``estimated``, ``at_most``: of one connection at least, so of the sums too.
+    """
 
     def __init__(self) -> None:
         self.connections = self.wire_bytes = self.application_bytes = self.retransmitted = self.lost_bytes = 0
         self.cut_bytes = self.conflicts = self.strange = 0
+        self.estimated = self.at_most = False
         self._real_wire_bytes = self._real_application_bytes = 0
         self.tables: dict[str, Counter[str]] = {
             name: Counter() for name in ("protocol", "version", "suite", "group", "mutual", "resumed", "outcome")
@@ -39,6 +44,7 @@ class Figures:
         self.connections += 1
         self.wire_bytes += one.wire_bytes
         self.application_bytes += one.application_bytes
+        self.estimated, self.at_most = self.estimated or one.estimated, self.at_most or one.at_most
         if not one.synthetic:
             self._real_wire_bytes += one.wire_bytes
             self._real_application_bytes += one.application_bytes
@@ -74,6 +80,11 @@ class Figures:
         useful = self._real_application_bytes
         return (self._real_wire_bytes - useful) / useful if useful else None
 
+    @property
+    def marks(self) -> Marks:
+        """What is written before ``application_bytes`` and ``overhead``."""
+        return marks_of(estimated=self.estimated, at_most=self.at_most)
+
     def most(self, name: str) -> list[tuple[str, int]]:
         """The most frequent values of a table, or the ``top_talkers`` with their bytes on the wire."""
         return (self.talkers if name == "top_talkers" else self.tables[name]).most_common(_TOP)
@@ -85,6 +96,8 @@ class Figures:
             "connections": self.connections,
             "wire_bytes": self.wire_bytes,
             "application_bytes": self.application_bytes,
+            "estimated": self.estimated,
+            "at_most": self.at_most,
             "overhead": self.overhead,
             "retransmitted": self.retransmitted,
             "lost_bytes": self.lost_bytes,

@@ -90,8 +90,8 @@ def _totals(report: Report) -> Element:
     rows = [
         ("connections", str(figures.connections)),
         ("bytes on the wire", str(figures.wire_bytes)),
-        ("bytes of applications", str(figures.application_bytes)),
-        ("overhead ratio", f"{figures.overhead:.2f}" if figures.overhead is not None else none),
+        ("bytes of applications", f"{figures.marks.amount}{figures.application_bytes}"),
+        ("overhead ratio", f"{figures.marks.ratio}{figures.overhead:.2f}" if figures.overhead is not None else none),
         ("segments retransmitted", str(figures.retransmitted)),
         ("bytes lost", str(figures.lost_bytes)),
         ("outcomes", ", ".join(f"{name} {count}" for name, count in figures.most("outcome"))),

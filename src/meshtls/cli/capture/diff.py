@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meshtls.capture.analysis.comparing import MOST_CONVERSATIONS, Conversations, Pair, compared
+from meshtls.capture.analysis.comparing import MARKED, MOST_CONVERSATIONS, Conversations, Pair, compared
 from meshtls.cli.capture.reading import Captures, capture_options, counted
 from meshtls.cli.options import output_option
 from meshtls.cli.output import Output, tell
@@ -24,7 +24,7 @@ def diff(before: str, after: str, keylog: Path | None, bundle: Path | None, out:
 
     A conversation has the SPIFFE IDs of both sides and the server's port, where both captures show them, and else the
     client's host and the server's address and port; and the server name. The figures of several connections of one are
-    averaged.
+    averaged. Means with estimates in them have a mark, as in `meshtls capture analyze`: "~", "<=" or ">=".
     """
     captures = Captures(out, keylog, bundle)
     conversations = [Conversations(captures.read(one)) for one in (before, after)]
@@ -44,7 +44,12 @@ def diff(before: str, after: str, keylog: Path | None, bundle: Path | None, out:
 
 def _record(pair: Pair) -> dict[str, object]:
     client, server, name = pair.conversation
-    changes = {one.name: {"before": one.before, "after": one.after} for one in pair.changes}
+    changes: dict[str, object] = {}
+    for one in pair.changes:
+        change: dict[str, object] = {"before": one.before, "after": one.after}
+        if one.name in MARKED:
+            change["estimated"] = dict(zip(("before", "after"), map(bool, one.marks), strict=True))
+        changes[one.name] = change
     return {
         "client": client,
         "server": server,
@@ -67,9 +72,12 @@ def _lines(pair: Pair) -> list[str]:
         return [f"= {title}: as before (matched by {pair.matched_by})"]
     return [
         f"~ {title}: changed (matched by {pair.matched_by})",
-        *(f"    {one.name:<18} {_text(one.before)} -> {_text(one.after)}" for one in pair.changes),
+        *(
+            f"    {one.name:<18} {_text(one.before, one.marks[0])} -> {_text(one.after, one.marks[1])}"
+            for one in pair.changes
+        ),
     ]
 
 
-def _text(value: object) -> str:
-    return "-" if value is None or value == "" else str(value)
+def _text(value: object, mark: str) -> str:
+    return "-" if value is None or value == "" else f"{mark}{value}"

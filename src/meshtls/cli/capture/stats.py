@@ -22,7 +22,10 @@ _TABLES = ("protocol", "version", "suite", "group", "mutual", "resumed", "outcom
 @capture_options
 @output_option
 def stats(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, out: Output) -> int:
-    """Print totals over all connections: versions, suites, groups, mutual TLS, times, overhead, top talkers."""
+    """Print totals over all connections: versions, suites, groups, mutual TLS, times, overhead, top talkers.
+
+    Sums with estimates in them have a mark, as in `meshtls capture analyze`: "~", "<=" or ">=".
+    """
     captures, figures = Captures(out, keylog, bundle), Figures()
     for name in files:
         for one in captures.read(name):
@@ -34,7 +37,11 @@ def stats(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, out:
     times = figures.handshake_ms
     words = dict(record)
     words["handshake_ms"] = f"p50 {times.p50:.2f}, p90 {times.p90:.2f}, p99 {times.p99:.2f}" if times else ""
-    words["overhead"] = f"{figures.overhead:.3f} bytes for each useful byte" if figures.overhead is not None else ""
+    marks = figures.marks
+    del words["estimated"], words["at_most"]  # the marks say it
+    words["application_bytes"] = f"{marks.amount}{figures.application_bytes}"
+    ratio = f"{marks.ratio}{figures.overhead:.3f}" if figures.overhead is not None else ""
+    words["overhead"] = f"{ratio} bytes for each useful byte" if ratio else ""
     for name in _TABLES:
         words[name] = [_share(key, count, figures.connections) for key, count in figures.most(name)]
     words["top_talkers"] = Lines(f"{ends} {count} bytes" for ends, count in figures.most("top_talkers"))
