@@ -15,6 +15,7 @@ import pytest
 
 from meshtls.capture.analysis.connection import Connection
 from meshtls.observe.events import Outcome
+from meshtls.wire.proxy_protocol import LOCAL_HEADER
 from meshtls.wire.side import Side
 from meshtls.wire.tls import Alert
 from tests.support.packets import ACK, FIN, RST
@@ -98,6 +99,54 @@ async def test_a_client_that_connects_and_closes_only_probed_the_port(tmp_path: 
         "decode_error: likely it only probed the port",
     )
     assert (found.server.application_bytes, found.estimated) == (0, False)
+
+
+HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 443\r\n"
+ALONE = "a PROXY protocol header alone"
+PROBED = "likely it only probed the port"
+
+
+@pytest.mark.parametrize("header", [HEADER, LOCAL_HEADER])
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_client_that_sends_a_proxy_header_and_closes_only_probed_the_port(header: bytes, answers: bool) -> None:
+    """As HAProxy does (``check-send-proxy``)."""
+    found = told([(C, header)], [(S, DECODE_ERROR)] if answers else [])
+    assert (found.protocol, found.outcome, found.problem, found.first_line) == (
+        "TLS" if answers else "other",
+        None,
+        "",
+        "",
+    )
+    left = f"{CLIENT} closed the connection after 0.0 s, in which"
+    assert found.unknown_because == (
+        f"{left} it sent {ALONE}, and {SERVER} then sent the alert decode_error: {PROBED}"
+        if answers
+        else f"{left} the client sent {ALONE}: {PROBED}"
+    )
+    assert [(one.name, one.ms) for one in found.alerts] == ([("decode_error", 5.0)] if answers else [])
+    assert found.preamble.startswith("PROXY protocol, version ")
+
+
+def test_a_server_that_refuses_a_proxy_header_alone_is_not_told_as_refusing_plaintext() -> None:
+    found = told([(C, HEADER), (S, DECODE_ERROR)], [])
+    problem = f"{SERVER} sent the alert decode_error after 0.0 s, in which the client sent {ALONE}"
+    assert (found.outcome, found.problem, found.unknown_because) == (None, problem, "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", " that starts with 'GET / HTTP/1.1'"),
+        (HEADER + b"GET / HTTP/1.1\r\n\r\n", ""),
+        (HEADER[:-2], " that starts with 'PROXY …'"),
+    ],
+)
+def test_plaintext_that_is_answered_with_an_alert_was_refused_with_and_without_a_proxy_header(
+    sent: bytes, words: str
+) -> None:
+    found = told([(C, sent), (S, DECODE_ERROR)], [])
+    problem = f"{CLIENT} sent plaintext{words}, and the server answered with the TLS alert decode_error"
+    assert (found.outcome, found.problem) == (Outcome.PLAINTEXT_REFUSED, problem)
 
 
 @pytest.mark.parametrize("captured", [True, False])

@@ -21,7 +21,8 @@ class Facts(NamedTuple):
     - ``first_ended``: "client", "server" or ""; ``ended_ms``: when. ``open_because``: why a side was not seen to end.
     - ``reset_by``: whose RST ended the connection, or the rest of it: "client", "server" or "".
     - ``notified``: the last record of this side was close_notify, or, encrypted, has the length of an alert.
-    - ``sent``, ``useful``: bytes of TCP, and of application data.
+    - ``sent``, ``useful``: bytes of TCP, and of application data. ``after_header``: the client sent a PROXY protocol
+      header first, which ``sent`` does not count.
     - ``answered``: the server accepted the TCP connection. ``syns``: how many packets the client sent;
       ``duration_ms``: until the last packet of both.
     - ``hidden``: the handshake was complete, and nothing that the server encrypted was decrypted. ``done_ms``: when.
@@ -53,6 +54,7 @@ class Facts(NamedTuple):
     reset_by: str
     notified: tuple[bool, bool]
     sent: tuple[int, int]
+    after_header: bool
     answered: bool
     syns: int
     duration_ms: float

@@ -44,7 +44,7 @@ def judge(facts: Facts) -> Judgement:
 
 
 def _not_connected(facts: Facts) -> Judgement | None:
-    if facts.answered or not facts.from_start or any(facts.sent):
+    if facts.answered or not facts.from_start or any(facts.sent) or facts.after_header:
         return None
     server = facts.who("server")
     if facts.ends[1] == "reset":
@@ -56,7 +56,7 @@ def _not_connected(facts: Facts) -> Judgement | None:
 
 
 def _silent(facts: Facts) -> Judgement | None:
-    """The client sent no byte, and the server none but those of an alert."""
+    """The client sent no byte, or a PROXY protocol header alone, and the server none but those of an alert."""
     if facts.sent[0] or not facts.syns or not facts.from_start or facts.ended_ms is None:
         return None
     answered = facts.handshake is not None and facts.handshake.version
@@ -64,16 +64,18 @@ def _silent(facts: Facts) -> Judgement | None:
         return None
     if any(facts.lost):
         return Judgement(None, unknown_because="what was sent is not in the capture")
+    nothing = "a PROXY protocol header alone" if facts.after_header else "no byte"
     alert = facts.alerts[0] if facts.alerts else None
     words = f"{facts.who(facts.first_ended)} {facts.how(facts.first_ended)} the connection after"
     if alert is None:
-        words = f"{words} {_seconds(facts.ended_ms)}, in which neither side sent a byte"
+        sent = f"the client sent {nothing}" if facts.after_header else "neither side sent a byte"
+        words = f"{words} {_seconds(facts.ended_ms)}, in which {sent}"
     elif _answers_end(facts, alert):
         said = f"{facts.who('server')} then {_alerted(facts, alert)}"
-        words = f"{words} {_seconds(facts.ended_ms)}, in which it sent no byte, and {said}"
+        words = f"{words} {_seconds(facts.ended_ms)}, in which it sent {nothing}, and {said}"
     else:
         said = f"{facts.who('server')} {_alerted(facts, alert)} after {_seconds(alert.ms or 0.0)}"
-        return Judgement(None, f"{said}, in which the client sent no byte", WAITED)
+        return Judgement(None, f"{said}, in which the client sent {nothing}", WAITED)
     if facts.first_ended == "client":
         return Judgement(None, unknown_because=f"{words}: likely it only probed the port")
     return Judgement(None, words, WAITED)
@@ -82,7 +84,9 @@ def _silent(facts: Facts) -> Judgement | None:
 def _plaintext(facts: Facts) -> Judgement | None:
     if facts.handshake is not None or not facts.sent[0] or begun_before(facts):
         return None
-    said = f"{facts.who('client')} sent plaintext that starts with {facts.first_line!r}"
+    said = f"{facts.who('client')} sent plaintext"
+    if facts.first_line:
+        said = f"{said} that starts with {facts.first_line!r}"
     if facts.server_alert:
         problem = f"{said}, and the server answered with the TLS alert {facts.server_alert}"
         return Judgement(_O.PLAINTEXT_REFUSED, problem)

@@ -62,7 +62,7 @@ class Watched:
     """
 
     __slots__ = (
-        *("_bundle", "_ended", "_feed", "_first", "_first_ns", "_keys", "_lacks_beginning"),
+        *("_bundle", "_ended", "_feed", "_first", "_first_ns", "_keys", "_lacks_beginning", "_server_first_ns"),
         *("conversation", "flow", "open_sides", "synthetic"),
     )
 
@@ -75,7 +75,7 @@ class Watched:
         self.conversation = Conversation(keys, budget=InsideBudget(memory=(memory or MemoryPool()).share()))
         self._feed = self.conversation.feed
         self._first: dict[Side, bytes] = {}
-        self._first_ns = 0
+        self._first_ns = self._server_first_ns = 0
         #: The first bytes of a side are not in the capture.
         self._lacks_beginning = False
         self._ended: list[tuple[Side, Ending, int]] = []
@@ -87,6 +87,8 @@ class Watched:
         if side not in self._first and data:
             self._first[side] = data[:_FIRST]
             self._first_ns = self._first_ns or time_ns
+            if side is Side.SERVER:
+                self._server_first_ns = time_ns
         self._feed(side, data, time_ns)
 
     def gap(self, side: Side, missing: int, time_ns: int) -> None:
@@ -179,7 +181,8 @@ class Watched:
             ),
             reset_by=next((half.side.value for half in flow.halves if _reset(half)), ""),
             notified=(_notified(tls, view, Side.CLIENT), _notified(tls, view, Side.SERVER)),
-            sent=(sender.bytes, receiver.bytes),
+            sent=(sender.bytes - self._header_bytes, receiver.bytes),
+            after_header=self._header_bytes > 0,
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
             syns=sender.packets,
             duration_ms=(flow.last_ns - first) / _MS,
@@ -249,6 +252,12 @@ class Watched:
         if not self._known_from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
             return "TLS"
         return "other"
+
+    @property
+    def _header_bytes(self) -> int:
+        """Of a PROXY protocol header that came before TLS, or before nothing."""
+        talk = self.conversation
+        return 0 if talk.skipped.get(Side.SERVER) else talk.skipped.get(Side.CLIENT, 0)
 
     def _begun_ns(self) -> int:
         """When the first byte was sent, or, through a proxy, could be."""
@@ -328,7 +337,7 @@ class Watched:
     def _alerts(self, tls: TlsSession | None, view: OutsideView | None) -> tuple[Alert, ...]:
         start = self.flow.first_ns
         if self._only_alerted():
-            return (Alert(Side.SERVER.value, self._server_alert(), _between(start, self._first_ns)),)
+            return (Alert(Side.SERVER.value, self._server_alert(), _between(start, self._server_first_ns)),)
         if tls is None or view is None:
             return ()
         steps = TlsSteps()
@@ -346,9 +355,11 @@ class Watched:
         return tuple(found[:_MOST_ALERTS])
 
     def _only_alerted(self) -> bool:
-        """Whether a TLS alert of the server is all that was sent, as OpenSSL answers a client that closes at once."""
+        """Whether a TLS alert of the server is all that was sent, as OpenSSL answers a client that closes at once; but
+        for a PROXY protocol header.
+        """
         client, server = self.flow.client, self.flow.server
-        if client.bytes or _missing(client) or not self.flow.from_start:
+        if client.bytes > self._header_bytes or _missing(client) or not self.flow.from_start:
             return False
         return server.bytes == _ALERT_RECORD and bool(self._server_alert())
 
