@@ -95,25 +95,20 @@ def begun_before(facts: Facts) -> bool:
 
 def _ended_as_closed(facts: Facts) -> bool:
     """Whether the encrypted alerts in place of FINs are close_notify. In TLS 1.3 a record of that length is taken for
-    it where it is the only one of its side, and whoever closed had sent one: a FIN came after it, or, once the other
-    side had answered with its own, a RST at once. Go's close() leads to the latter where the answer is not read. Other
-    records of two bytes are data, such as MQTT's pings, and a client answers an end without close_notify with an alert
-    that refuses it.
+    it where it is the only one of its side, and the RST is of a side that had closed: its FIN came after such a record.
+    Other records of two bytes are data, such as MQTT's pings, and a client answers an end without close_notify with an
+    alert that refuses it. So two such records and a RST alone, as Go's close() sends it, prove nothing.
     """
     if facts.handshake is None or facts.handshake.version != "TLS 1.3":
         return True
     sides = list(zip(("client", "server"), facts.ends, facts.notified, strict=True))
-    alerts = [one for one in facts.alerts if not one.name]
-    encrypted = [one.side for one in alerts]
+    encrypted = [one.side for one in facts.alerts if not one.name]
     if not any(side in encrypted and end != "closed" for side, end, _ in sides):
         return True
     if any(encrypted.count(side) > 1 for side, _, _ in sides):
         return False
-    closed = [notified for _, end, notified in sides if end == "closed"]
-    if closed:
-        return all(closed)
-    since = (facts.ended_ms or 0.0) - (alerts[-1].ms or 0.0)
-    return encrypted[0] == facts.reset_by and since < _AT_ONCE_MS
+    closed = {side: notified for side, end, notified in sides if end == "closed"}
+    return facts.reset_by in closed and all(closed.values())
 
 
 def _alert_last(facts: Facts, alerts: list[Alert]) -> Judgement | None:
