@@ -155,7 +155,8 @@ class Direction:
 class TlsSession:
     """Feed it both directions of one connection, from the first byte of each; a ByteSink. ``settle`` it at the end.
 
-    - ``events``: in the order in which they were seen, at most MOST_EVENTS; ``events_dropped`` counts the others.
+    - ``events``: in the order in which they were seen, at most MOST_EVENTS, and at the end the last record of each side
+      if it is none of them; ``events_dropped`` counts the others.
     - ``version``, ``suite``: those of the ServerHello, 0 before it. ``client_random``: b"" before a ClientHello.
     - ``retried``: there was a HelloRetryRequest. ``psk``: a pre-shared key was accepted (TLS 1.3).
     - ``early_accepted``: whether the server accepts early data, if the client sends some; None where that is not known.
@@ -166,7 +167,8 @@ class TlsSession:
 
     __slots__ = (
         *("_alert_length", "_client", "_inside", "_keys", "_left_messages", "_left_plaintext", "_left_trials"),
-        *("_early", "_encrypt_then_mac", "_index", "_may_wait", "_memory", "_queue", "_secrets", "_seen_changes"),
+        *("_dropped", "_early", "_encrypt_then_mac", "_index", "_may_wait", "_memory", "_queue", "_secrets"),
+        "_seen_changes",
         "_server",
         *(
             "client_random",
@@ -209,6 +211,8 @@ class TlsSession:
         self.events: list[Event] = []
         self._index: EventIndex | None = None
         self.events_dropped = 0
+        #: The last record of each side that was not kept, the latest one last.
+        self._dropped: dict[Side, RecordSeen] = {}
         self.ended_at: dict[Side, int] = {}
         self.left_out = False
         self.version = self.suite = 0
@@ -279,6 +283,7 @@ class TlsSession:
         self.look_again()
         if self._queue:
             self._give_up_waiting()
+        self._keep_dropped()
 
     # -- bytes --
 
@@ -325,6 +330,7 @@ class TlsSession:
         self._trouble(one, begin, f"{missing} bytes are lost" if missing else "bytes are lost")
 
     def _end(self, one: Direction) -> None:
+        self._keep_dropped()
         self.ended_at.setdefault(one.side, len(self.events))
         if one._reader.pending and one._reader.error is None and not one._found_error:
             one._found_error = True
@@ -441,7 +447,10 @@ class TlsSession:
         inner = kind if version and version < TLS_1_3 else UNKNOWN
         seen = RecordSeen(one.side, time_ns, offset, kind, length, False, inner)
         if length == self._alert_length:
-            self._keep(seen)  # it may be the alert that ends the connection
+            # It may be the alert that ends the connection, and answer the record before it.
+            if self._dropped and not self.left_out and len(self.events) + len(self._dropped) < MOST_EVENTS:
+                self._keep_dropped()
+            self._keep(seen)
         else:
             self._note(seen)
         if inner == _APPLICATION_DATA:
@@ -747,7 +756,7 @@ class TlsSession:
         """Keep an event of which there are many."""
         events = self.events
         if len(events) >= _MOST_NOTED:
-            self.events_dropped += 1
+            self._drop(event)
         elif self._memory.take(_EVENT_BYTES + length):
             events.append(event)
         else:
@@ -756,14 +765,30 @@ class TlsSession:
     def _keep(self, event: Event, length: int = 0) -> None:
         """``length``: bytes in it."""
         if len(self.events) >= MOST_EVENTS:
-            self.events_dropped += 1
+            self._drop(event)
         elif self._memory.take(_EVENT_BYTES + length):
             self.events.append(event)
         else:
             self._leave_out(event)
 
-    def _leave_out(self, event: Event) -> None:
+    def _drop(self, event: Event) -> None:
         self.events_dropped += 1
+        if isinstance(event, RecordSeen):
+            self._dropped.pop(event.side, None)
+            self._dropped[event.side] = event
+
+    def _keep_dropped(self) -> None:
+        """What ended a connection is told by its last records: keep those of each side, however many there were."""
+        for side, event in self._dropped.items():
+            last = self.index.last_record(side)
+            if last is None or last.offset < event.offset:
+                self._memory.take(_EVENT_BYTES)  # without room for it, too: it is one of two
+                self.events.append(event)
+                self.events_dropped -= 1
+        self._dropped.clear()
+
+    def _leave_out(self, event: Event) -> None:
+        self._drop(event)
         if not self.left_out:
             self.left_out = True
             offset = self.direction(event.side)._reader.offset

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshtls.capture.analysis.connection import Connection
+from meshtls.capture.session import MOST_EVENTS
 from meshtls.observe.events import Outcome
 from meshtls.wire.side import Side
 from meshtls.wire.tls import Alert
@@ -478,6 +479,29 @@ def test_short_data_before_a_reset_is_not_taken_for_close_notify(tmp_path: Path,
     assert found.unknown_because.startswith(f"{SERVER} reset the connection; before that came {SHAPED}")
 
 
+#: Records of which a session keeps no event any more.
+MANY = MOST_EVENTS
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_the_last_records_of_a_long_connection_say_how_it_ended(tmp_path: Path, closes: bool) -> None:
+    """Each side has sent a record of two bytes before."""
+    wire = mutual(tmp_path)
+    wire.send(C, b"\xc0\0")
+    wire.send(S, b"\xd0\0")
+    for _ in range(MANY // 2):
+        wire.send(C, REQUEST)
+        wire.send(S, RESPONSE)
+    if closes:
+        wire.close()
+    tape = reset(wire.flights, (S, FIN | ACK), (S, RST | ACK))
+    known, found = told(tape, tmp_path / "keys"), told(tape)
+    assert known.outcome is (Outcome.OK if closes else Outcome.RESET)
+    assert (found.outcome, found.problem) == (
+        (None, "") if closes else (Outcome.RESET, f"{SERVER} reset the connection, which it had closed")
+    )
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_an_alert_that_answers_an_end_without_close_notify_is_not_taken_for_close_notify(
     tmp_path: Path, answered: bool
@@ -521,8 +545,11 @@ def test_a_close_notify_after_a_refusal_does_not_hide_it(tmp_path: Path, tickets
     assert ("likely it closed an idle connection" in found.unknown_because) is (tickets > 0)
 
 
-def test_an_alert_after_the_clients_last_record_may_refuse_what_was_asked_for_later(tmp_path: Path) -> None:
-    """A server that asks for a certificate after the handshake (RFC 8446, section 4.6.2)."""
+@pytest.mark.parametrize("records", [0, MANY])
+def test_an_alert_after_the_clients_last_record_may_refuse_what_was_asked_for_later(
+    records: int, tmp_path: Path
+) -> None:
+    """A server that asks for a certificate after the handshake (RFC 8446, section 4.6.2), and after many records."""
     _, server = contexts(tmp_path, tmp_path / "keys", version=3)
     authority = tmp_path / "web-P-256.ca"
     for certificate in (False, True):
@@ -538,6 +565,8 @@ def test_an_alert_after_the_clients_last_record_may_refuse_what_was_asked_for_la
         server.verify_mode = ssl.CERT_REQUIRED
         wire = Wire(client, server)
         assert not wire.shake()
+        for _ in range(records):
+            wire.send(S, RESPONSE)
         wire.send(C, REQUEST)
         wire.server.verify_client_post_handshake()
         with contextlib.suppress(ssl.SSLWantReadError):
