@@ -84,6 +84,47 @@ def test_with_any_packet_lost_the_bytes_are_no_fewer_than_were_sent(
         assert end.application_bytes == sent or (end.application_bytes > sent and found.estimated)
 
 
+def records(flights: list[Flight]) -> list[Flight]:
+    """Each record of its own."""
+    found: list[Flight] = []
+    for side, data in flights:
+        at = 0
+        while at < len(data):
+            end = at + 5 + int.from_bytes(data[at + 3 : at + 5], "big")
+            found.append((side, data[at:end]))
+            at = end
+    return found
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_a_record_that_is_cut_and_may_be_no_data_is_a_bound_or_is_not_counted_with_keys(
+    mutual: bool, tmp_path: Path
+) -> None:
+    """Only session tickets, which come first, and alerts, which have a length of their own, may be taken for data."""
+    wire = Wire(*contexts(tmp_path, tmp_path / "keys", mutual=mutual, version=3))
+    assert wire.shake() == {}
+    handshake = len(records(wire.flights))
+    tickets = 2
+    wire.send(Side.CLIENT, ASKED)
+    wire.send(Side.SERVER, ANSWERED)
+    wire.close()
+    wire.flights[:] = records(wire.flights)
+    assert len(wire.flights) == handshake + 4
+    tape = Tape()
+    tape.wire(wire)
+    packets = captured(tape.frames)
+    for at in range(handshake + 4):
+        cut = list(packets)
+        cut[3 + at] = cut[3 + at]._replace(data=cut[3 + at].data[:60])
+        found = told(cut, tmp_path / "keys")
+        # A ClientHello that is cut names no connection in the key log: then lengths tell, as without keys.
+        is_ticket = handshake - tickets <= at < handshake
+        sent = found.client.application_bytes, found.server.application_bytes
+        assert found.at_most is (is_ticket or at == handshake + 1)  # the server's first data has the length of one
+        assert sent > (len(ASKED), len(ANSWERED)) if is_ticket else sent == (len(ASKED), len(ANSWERED))
+        assert found.estimated is (at == 0 or at >= handshake - tickets)
+
+
 @pytest.mark.parametrize("keys", [True, False])
 def test_bytes_that_are_lost_within_a_record_leave_its_length_known(keys: bool, tmp_path: Path) -> None:
     packets = packets_of(tmp_path, 3, [])

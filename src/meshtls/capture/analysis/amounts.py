@@ -7,7 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite
-from meshtls.capture.analysis.completion import Completion
+from meshtls.capture.analysis.completion import Completion, may_be_ticket
 from meshtls.capture.analysis.server_data import late_tickets, may_count_ticket
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
@@ -34,9 +34,10 @@ class Amounts(NamedTuple):
     """Bytes of application data of each side.
 
     - ``estimated``: some of them are computed from lengths of encrypted records.
-    - ``at_most``: all records of a side look padded. Padding is counted, and so are session tickets, which can't be
-      told from data then: the applications sent no more than this. Or a single record of the server may be a session
-      ticket, and is counted.
+    - ``at_most``: all records of a side look padded, or those of its application data. Padding is counted, and where
+      the handshake is padded, so are session tickets, which can't be told from data then: the applications sent no more
+      than this. Or a record of the server that is not decrypted may
+      be a session ticket, and is counted: a single one, or, with keys, one that is cut or can't be decrypted.
     """
 
     of: Mapping[Side, int]
@@ -55,7 +56,7 @@ def application_bytes(session: TlsSession, view: OutsideView, done: Completion |
     if tls13 and done is None:
         return Amounts(found)
     after = done.until if tls13 and done is not None else 0
-    index, estimated = session.index, False
+    index, estimated, cut_tickets, padded = session.index, False, False, False
     for side in SIDES:
         # After a gap the rest of a flight may be read late.
         sent = index.data[side].between(max(after, index.finished.get(side, 0)))
@@ -68,16 +69,36 @@ def application_bytes(session: TlsSession, view: OutsideView, done: Completion |
             opaque = len(lengths) if session.direction(side).decrypted else _data_records(session, side)
             found[side] = max(0, found[side] - _overhead_1_2(session) * opaque)
         elif session.direction(side).decrypted:
+            alerts = {offset for of, offset in view.alerts if of is side}
+            lengths = [one.length for one in sent if not one.decrypted and one.offset not in alerts]
             found[side] += max(0, sum(lengths) - _overhead_1_3(session) * len(lengths))
+            cut_tickets = cut_tickets or (side is Side.SERVER and _may_lack_tickets(session, after))
         elif done is not None:
             found[side] = _estimated_1_3(session, view, side, done)
+            padded = padded or _data_looks_padded(session, view, side, done)
     if not tls13 or done is None:
         return Amounts(found, estimated)
     early = _early_data(session, done)
     found[Side.CLIENT] += early
     bounds = _bounds_of_padded(session, view) if done.inferred else {}
-    at_most = bool(bounds) or (_all_are_counted(session, done, early) and may_count_ticket(session, done))
+    at_most = (
+        cut_tickets
+        or padded
+        or bool(bounds)
+        or (_all_are_counted(session, done, early) and may_count_ticket(session, done))
+    )
     return Amounts(found | bounds, estimated or early > 0 or bool(bounds), at_most)
+
+
+def _may_lack_tickets(session: TlsSession, after: int) -> bool:
+    """Whether a record of the server that is not decrypted may be a session ticket. These come after event number
+    ``after``, before its application data.
+    """
+    aead, index = aead_of_suite(session.suite), session.index
+    application = zip(index.application.numbers, index.application.events, strict=True)
+    first = next((number for number, one in application if one.side is Side.SERVER), None)
+    records = index.data[Side.SERVER].between(after, first)
+    return aead is not None and any(not one.decrypted and may_be_ticket(one, aead) for one in records)
 
 
 def _all_are_counted(session: TlsSession, done: Completion, early: int) -> bool:
@@ -123,6 +144,16 @@ def _bound(session: TlsSession, side: Side, aead: SuiteAead) -> int | None:
     whole = session.direction(side)
     rest = whole.record_bytes - sum(before) - RECORD_HEADER * whole.records
     return max(0, rest - aead.overhead * (whole.records - len(before)))
+
+
+def _data_looks_padded(session: TlsSession, view: OutsideView, side: Side, done: Completion) -> bool:
+    """Whether what a side sent after the handshake, without session tickets and alerts, looks padded. Requests that are
+    alike have one length, which shows less than several do.
+    """
+    aead, alerts = aead_of_suite(session.suite), {offset for of, offset in view.alerts if of is side}
+    tickets = late_tickets(session, done) if side is Side.SERVER else []
+    sent = session.index.data[side].between(done.until)[len(tickets) :]
+    return aead is not None and is_padded([*{one.length for one in sent if one.offset not in alerts}], aead)
 
 
 def _early_data(session: TlsSession, done: Completion) -> int:
