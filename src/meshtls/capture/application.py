@@ -17,6 +17,7 @@ from meshtls.capture.http1_reader import Http1Reader
 from meshtls.capture.http2_reader import Http2Reader
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import Level, MemoryShare
+from meshtls.capture.midway import MidwayRecords
 from meshtls.capture.session import TlsSession
 from meshtls.capture.upgrades import Turn, Upgrade, asked_first, may_ask_first, may_greet, upgrade_of_greeting
 from meshtls.errors import RequestError
@@ -54,6 +55,8 @@ class Conversation:
     - ``spoken``: what it is.
     - ``tls``, ``http1``, ``http2``: what reads it, if it is that.
     - ``inside``: the conversation in the application data of TLS, where there is a key log.
+    - ``from_middle``: to be set before the first bytes where these are not the first ones of the connection. What is
+      not recognized may then be TLS, whose records ``midway`` has.
     - ``bytes``: of both sides.
     - ``preamble``: what came before what is spoken, in words; "" for nothing. ``skipped``: its bytes.
     - ``troubles``: of this conversation itself; ``all_troubles`` has those of its readers and what is inside of it.
@@ -61,7 +64,8 @@ class Conversation:
 
     __slots__ = (
         *("_budget", "_client_start", "_held", "_held_bytes", "_keys", "_level", "_reader"),
-        *("_upgrade", "bytes", "depth", "http1", "http2", "inside", "preamble", "skipped", "spoken", "tls", "troubles"),
+        *("_upgrade", "bytes", "depth", "from_middle", "http1", "http2", "inside", "midway", "preamble", "skipped"),
+        *("spoken", "tls", "troubles"),
     )
 
     def __init__(self, keys: KeyLog | None = None, *, budget: InsideBudget | None = None, depth: int = 0) -> None:
@@ -84,6 +88,8 @@ class Conversation:
         self.http1: Http1Reader | None = None
         self.http2: Http2Reader | None = None
         self.inside: Conversation | None = None
+        self.from_middle = False
+        self.midway: MidwayRecords | None = None
         self.troubles: list[Trouble] = []
 
     @property
@@ -126,7 +132,10 @@ class Conversation:
         elif self._upgrade is not None:
             self._upgrade = None
         elif self.spoken is Spoken.UNDECIDED:
+            self.from_middle = True
             self._other(side, "bytes are lost before it was known what is spoken")
+            if self.midway is not None:
+                self.midway.gap(side, missing)
 
     def end(self, side: Side) -> None:
         """No more comes from ``side``."""
@@ -139,7 +148,9 @@ class Conversation:
 
     def turn(self) -> bool:
         """Client and server were taken for each other. False if something is read by their roles already."""
-        if self._reader is not None or self._upgrade is not None:
+        if self.midway is not None:
+            self.midway.turn()
+        elif self._reader is not None or self._upgrade is not None:
             return False
         self.bytes = {side.other: count for side, count in self.bytes.items()}
         self.troubles = [Trouble(one.side.other, one.offset, one.reason) for one in self.troubles]
@@ -330,10 +341,15 @@ class Conversation:
 
     def _other(self, side: Side, reason: str) -> None:
         self.spoken = Spoken.OTHER
-        self._held, self._client_start = [], b""
+        held, self._held, self._client_start = self._held, [], b""
         self._level.to(0)
         if reason:
             self.troubles.append(Trouble(side, self.bytes[side], reason))
+        if self.from_middle and not self.depth and not self.preamble:
+            self._reader = self.midway = MidwayRecords(self._budget.memory)
+            for one, data, time_ns in held:
+                if data:
+                    self.midway.feed(one, data, time_ns)
 
     def __repr__(self) -> str:
         return f"<Conversation [{self.spoken.value}, depth {self.depth}]>"

@@ -6,6 +6,7 @@ Headers are not kept: no report shows one, and HPACK makes a thousand bytes of t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -13,8 +14,9 @@ import msgspec
 from meshtls.capture.events import ByteSink
 from meshtls.capture.memory import MemoryPool, MemoryShare
 from meshtls.capture.shown_text import shown_text
+from meshtls.wire.side import Side
 
-__all__ = ["Exchanges", "GrpcCall", "HttpExchange", "InsideBudget", "grpc_of", "note_grpc_status"]
+__all__ = ["Exchanges", "GrpcCall", "HttpExchange", "InsideBudget", "StreamEnd", "grpc_of", "note_grpc_status"]
 
 _GRPC = "application/grpc"
 _STATUS_DIGITS = 3
@@ -31,6 +33,14 @@ class GrpcCall(msgspec.Struct):
     message: str = ""
 
 
+class StreamEnd(NamedTuple):
+    """A side has ended a stream of HTTP/2, or reset it, which ends it for both."""
+
+    side: Side
+    reset: bool
+    time_ns: int
+
+
 class HttpExchange(msgspec.Struct):
     """What was seen of one request and its response. All text is printable, and no header is in it.
 
@@ -41,7 +51,7 @@ class HttpExchange(msgspec.Struct):
     - ``started_ns``, ``answered_ns``, ``ended_ns``: when the request's head, the final response's head and the end were
       whole; 0 for what was not seen.
     - ``end``: how it ended: empty while it has not, ``complete``, or words.
-    - ``tunnel``: what reads the bytes inside of a CONNECT.
+    - ``tunnel``: what reads the bytes inside of a CONNECT. ``tunnel_ends``: how its stream of HTTP/2 ended.
     - ``kept``: it is in the list; otherwise it is counted, and has no texts.
     """
 
@@ -58,6 +68,7 @@ class HttpExchange(msgspec.Struct):
     ended_ns: int = 0
     end: str = ""
     tunnel: ByteSink | None = None
+    tunnel_ends: tuple[StreamEnd, ...] = ()
     kept: bool = False
 
 

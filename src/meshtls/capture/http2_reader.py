@@ -15,7 +15,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from meshtls.capture.events import ByteSink, Trouble
-from meshtls.capture.exchange import Exchanges, HttpExchange, InsideBudget, grpc_of, note_grpc_status
+from meshtls.capture.exchange import Exchanges, HttpExchange, InsideBudget, StreamEnd, grpc_of, note_grpc_status
 from meshtls.capture.memory import Level
 from meshtls.capture.shown_text import shown_path, shown_text
 from meshtls.wire.http2.fields import FieldDecoder
@@ -337,6 +337,7 @@ class Http2Reader:
         stream.ended.add(side)
         if stream.exchange.tunnel is not None:
             stream.exchange.tunnel.end(side)
+            stream.exchange.tunnel_ends += (StreamEnd(side, False, self._now),)
         if side.other in stream.ended or self._of(side.other).stopped:
             self._close(number)
 
@@ -344,6 +345,8 @@ class Http2Reader:
         stream = self._streams.get(number)
         if stream is None:
             return
+        if stream.exchange.tunnel is not None:
+            stream.exchange.tunnel_ends += (StreamEnd(side, True, self._now),)
         # A server may answer without having read the request to its end (RFC 9113, section 8.1).
         if Side.SERVER in stream.ended and code in _HARMLESS:
             self._close(number)

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from meshtls.capture.analysis.row import bytes_of
+from meshtls.capture.memory import MemoryPool
+from meshtls.capture.midway import MidwayRecords
 from meshtls.capture.session import NO_CLIENT_HELLO
 from meshtls.observe.events import Outcome
+from meshtls.wire.side import Side
 from tests.support.packets import ACK, FIN, RST, captured, pcap
 from tests.support.tls_capture import REQUEST, RESPONSE, Tape, analyzed, shaken
+from tests.support.tls_wire import Wire, contexts
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -35,6 +40,19 @@ def test_a_key_log_does_not_help_where_the_client_hello_was_not_captured(
 
 MIDDLE = "the connection was captured from its middle: "
 UNKNOWN = f"{MIDDLE}it can't be known whether the server accepted the client"
+SHAPED = {
+    side: f", the last one of the {side} has the length of an alert" for side in (Side.CLIENT.value, Side.SERVER.value)
+}
+BOTH_CLOSED = f"{SHAPED['client']}{SHAPED['server']}: likely both closed"
+#: What the records show without the ServerHello, or also without the client's Finished, by whether the server accepted.
+SEEN = {
+    (5, True): "6 records (1 change cipher spec, 5 application data) of the client and 4 records (4 application data)"
+    f" of the server are seen{BOTH_CLOSED}",
+    (5, False): "4 records (1 change cipher spec, 3 application data) of the client and 1 record (1 application data)"
+    f" of the server are seen{SHAPED['server']}",
+    (6, True): "2 records (2 application data) of the client and 4 records (4 application data) of the server are seen"
+    f"{BOTH_CLOSED}",
+}
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -52,7 +70,9 @@ def test_a_refused_connection_is_not_ok_because_its_beginning_is_missing(
     # With the ServerHello, data after the handshake can be told from it.
     proven = trusted and missing == 4
     told = (found.protocol, found.outcome, found.problem, found.unknown_because)
-    assert told == ("TLS", Outcome.OK if proven else None, "", "" if proven else UNKNOWN)
+    seen = SEEN.get((missing, trusted), "")
+    unknown = f"{UNKNOWN}; {seen}" if seen else UNKNOWN
+    assert told == ("TLS", Outcome.OK if proven else None, "", "" if proven else unknown)
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -75,9 +95,12 @@ def test_a_reset_after_a_close_that_began_before_the_capture_is_no_failure(versi
         "",
         "",
     )
+    sent = "2 records (1 alert, 1 application data)" if version == 2 else "2 records (2 application data)"
+    ends = ", the last one of the client is an alert, the last one of the server is an alert: likely both closed"
+    seen = f"{sent} of the client and {sent} of the server are seen{ends if version == 2 else BOTH_CLOSED}"
     assert found.unknown_because == (
-        f"{UNKNOWN}; the client 10.0.0.1:40001 (guessed by the ports) reset the connection, and it can't be known"
-        " whether both sides had sent close_notify"
+        f"{UNKNOWN}; {seen}; the client 10.0.0.1:40001 (guessed by the ports) reset the connection, and it can't be"
+        " known whether both sides had sent close_notify"
     )
 
 
@@ -120,3 +143,105 @@ def test_a_refused_connection_is_not_ok_because_the_hellos_are_lost(
     told = (found.protocol, found.outcome, found.problem)
     assert told == (protocol, None, "")
     assert found.unknown_because.startswith(MIDDLE)
+
+
+def test_of_a_connection_that_goes_on_the_records_so_far_are_told(tmp_path: Path) -> None:
+    tape = Tape()
+    tape.wire(shaken(tmp_path), close=False)
+    del tape.frames[:6]
+    [found] = analyzed(tape)
+    assert (found.protocol, found.outcome, found.problem) == ("TLS", None, "")
+    assert found.unknown_because == f"the connection was open when the capture ended; {SEEN[6, True]}"
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("records", [12, 1])
+def test_tls_is_recognized_by_its_records_from_within_one_on(version: int, records: int, tmp_path: Path) -> None:
+    """The capture begins within a record of the server's, and is of this connection alone."""
+    wire = Wire(*contexts(tmp_path, tmp_path / "keys", mutual=True, version=version))
+    assert not wire.shake()
+    before, large = len(wire.flights), bytes(9000)
+    for _ in range(records):
+        wire.send(Side.CLIENT, REQUEST)
+        wire.send(Side.SERVER, large)
+    flights = [(side, data[at : at + 1000]) for side, data in wire.flights[before:] for at in range(0, len(data), 1000)]
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += talk.handshake()
+    tape.frames += [talk.send(side, data) for side, data in wire.flights[:before]]
+    begin = len(tape.frames)
+    tape.frames += [talk.send(side, data) for side, data in flights]
+    tape.frames += talk.close()
+    del tape.frames[: begin + 3]
+    [found] = analyzed(tape)
+    assert (found.outcome, found.problem, found.from_start) == (None, "", False)
+    if records == 1:
+        assert (found.protocol, found.unknown_because) == ("other", f"{MIDDLE}it can't be known whether this is TLS")
+        return
+    sides = {side.value: f"11 records (11 application data) of the {side.value}" for side in Side}
+    assert (found.protocol, found.unknown_because) == (
+        "TLS",
+        f"{UNKNOWN}; {sides['client']} and {sides['server']} are seen",
+    )
+    assert bytes_of(found) == f"<={found.application_bytes}"
+    sent = 11 * len(REQUEST) + 12 * len(large) - 2000
+    assert sent < found.application_bytes < sent + 24 * 32
+    assert found.client.tls_bytes + found.server.tls_bytes < found.client.tcp_bytes + found.server.tcp_bytes
+
+
+DATA = bytes.fromhex("1703030020") + bytes(32)
+ENDING = bytes.fromhex("1503030013") + bytes(19)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ([DATA, DATA], "2 records (2 application data) of the client are seen"),
+        ([b"the rest of a record" + DATA, DATA], "2 records (2 application data) of the client are seen"),
+        (
+            [DATA[7:], DATA[:9], DATA[9:] + ENDING],
+            "2 records (1 alert, 1 application data) of the client are seen, the last one of the client is an alert",
+        ),
+        # The last record that is whole is not the last one.
+        ([DATA, ENDING, DATA[:9]], "2 records (1 alert, 1 application data) of the client are seen"),
+        # One record, and what is no record after one.
+        ([DATA], ""),
+        ([DATA, DATA, b"no record"], ""),
+        # A header of another version, and one that is followed by none.
+        ([DATA.replace(b"\x03\x03", b"\x03\x09")] * 2, ""),
+        ([DATA[:-1] + b"something else", DATA[:30]], ""),
+        ([bytes(40_000)], ""),
+    ],
+)
+def test_records_count_where_one_follows_another(pieces: list[bytes], words: str) -> None:
+    pool = MemoryPool()
+    midway = MidwayRecords(pool.share())
+    for piece in pieces:
+        midway.feed(Side.CLIENT, piece, 1)
+    assert midway.words() == words
+
+
+def test_records_are_found_again_after_lost_bytes() -> None:
+    midway = MidwayRecords(MemoryPool().share())
+    midway.feed(Side.SERVER, DATA + DATA[:20], 1)
+    midway.gap(Side.SERVER, 5)  # within the record
+    midway.feed(Side.SERVER, DATA[25:], 2)
+    assert midway.words() == "2 records (2 application data) of the server are seen"
+    midway.gap(Side.SERVER, 0)
+    midway.feed(Side.SERVER, DATA[9:] + DATA, 3)
+    assert midway.words() == "3 records (3 application data) of the server are seen"
+    midway.turn()
+    assert midway.words() == "3 records (3 application data) of the client are seen"
+
+
+def test_what_is_kept_of_records_is_drawn_from_the_memory_of_all_connections() -> None:
+    pool = MemoryPool(1 << 10)
+    midway = MidwayRecords(pool.share())
+    midway.feed(Side.CLIENT, bytes(500), 1)
+    assert pool.left == 524
+    midway.feed(Side.SERVER, bytes(600), 1)
+    assert (pool.left, pool.refused) == (524, 1)
+    # The other side is read on, and once it begins with a record, nothing of it is kept.
+    midway.feed(Side.CLIENT, DATA, 1)
+    midway.feed(Side.CLIENT, DATA, 1)
+    assert (pool.left, midway.words()) == (1024, "2 records (2 application data) of the client are seen")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hpack
 import pytest
 from msgspec import structs
 
+from meshtls.capture.analysis.connection import Connection
 from meshtls.capture.application import Conversation, Spoken
 from meshtls.capture.keylog import KeyLog
 from meshtls.observe.events import Outcome
+from meshtls.wire.http2.frames import END_HEADERS, END_STREAM, PREFACE, Kind, frame
 from meshtls.wire.proxy_protocol import LOCAL_HEADER, proxy_header
 from meshtls.wire.side import Side
 from tests.support.packets import EPOCH
-from tests.support.tls_capture import Tape, analyzed, shaken
-from tests.support.tls_wire import Flight
+from tests.support.tls_capture import REQUEST, Tape, analyzed, shaken
+from tests.support.tls_wire import Flight, Wire, contexts
 
 C, S = Side.CLIENT, Side.SERVER
 V1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 443\r\n"
@@ -215,3 +218,139 @@ def test_a_connect_without_tls_behind_it_stays_http(flights: list[Flight]) -> No
     (found,) = analyzed(tape)
     assert (found.protocol, found.preamble, found.handshake) == ("HTTP/1.1", "", None)
     assert found.first_line == "CONNECT web.test:443 HTTP/1.1"
+
+
+CANCEL = bytes((0, 0, 0, 8))
+
+
+class Streams:
+    """Frames of both sides of an HTTP/2 connection, as flights."""
+
+    def __init__(self) -> None:
+        self.encoders = {side: hpack.Encoder() for side in Side}
+        self.flights: list[Flight] = [
+            (C, PREFACE + frame(Kind.SETTINGS, 0, 0, b"")),
+            (S, frame(Kind.SETTINGS, 0, 0, b"")),
+        ]
+
+    def head(self, side: Side, stream: int, fields: list[tuple[str, str]], *, end: bool = False) -> None:
+        block = self.encoders[side].encode(fields)
+        self.flights.append((side, frame(Kind.HEADERS, END_HEADERS | (END_STREAM if end else 0), stream, block)))
+
+    def tunnel(self, stream: int, flights: list[Flight], status: str = "200") -> None:
+        """A CONNECT, its answer, and what is said in it; the client speaks before the answer."""
+        self.head(C, stream, [(":method", "CONNECT"), (":authority", "web.test:443")])
+        first, *flights = flights
+        self.flights.append((C, frame(Kind.DATA, 0, stream, first[1])))
+        self.head(S, stream, [(":status", status)])
+        self.flights += [(side, frame(Kind.DATA, 0, stream, data)) for side, data in flights]
+
+    def end(self, side: Side, stream: int, kind: Kind = Kind.DATA) -> None:
+        """It ends the stream, or resets it (CANCEL)."""
+        resets = kind is Kind.RST_STREAM
+        self.flights.append((side, frame(kind, 0 if resets else END_STREAM, stream, CANCEL if resets else b"")))
+
+    def told(self, keys: Path | None = None, *, lost: int | None = None) -> Connection:
+        """The record of the connection; both sides close it a while after the last frame."""
+        tape = Tape()
+        talk = tape.talk()
+        tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in self.flights)]
+        tape.wait(5000)
+        tape.frames += talk.close()
+        if lost is not None:
+            del tape.frames[3 + lost]
+        (found,) = analyzed(tape, keys)
+        return found
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_tls_through_a_proxy_of_cleartext_http2_is_in_the_record(version: int, tmp_path: Path) -> None:
+    wire = shaken(tmp_path, version=version)
+    plain = Tape()
+    plain.wire(wire)
+    (expected,) = analyzed(plain, tmp_path / "keys")
+    streams = Streams()
+    streams.tunnel(1, wire.flights)
+    streams.end(C, 1)
+    streams.end(S, 1)
+    found = streams.told(tmp_path / "keys")
+    assert (found.protocol, found.preamble, found.first_line, found.outcome) == ("TLS", THROUGH, "", Outcome.OK)
+    assert (found.client.peer, found.server.peer) == (expected.client.peer, expected.server.peer)
+    assert found.handshake is not None
+    assert expected.handshake is not None
+    assert structs.replace(found.handshake, ms=0.0) == structs.replace(expected.handshake, ms=0.0)
+    for one, other in ((found.client, expected.client), (found.server, expected.server)):
+        assert (one.tls_bytes, one.application_bytes) == (other.tls_bytes, other.application_bytes)
+    assert (found.connection_id, found.troubles) == (expected.connection_id, ())
+
+
+CUT_BY = {
+    # The proxy's connection goes on, and the client closes it.
+    (S, Kind.DATA): (
+        Outcome.HANDSHAKE_FAILED,
+        "the server web.test:443 through the proxy 10.0.0.2:443 closed the connection during the handshake, after the"
+        " server's ServerHello, without an alert",
+    ),
+    (C, Kind.DATA): (
+        Outcome.CLOSED_EARLY,
+        "the client 10.0.0.1:40001 closed the connection during the handshake, after the server's ServerHello, without"
+        " an alert",
+    ),
+    (S, Kind.RST_STREAM): (
+        Outcome.HANDSHAKE_FAILED,
+        "the server web.test:443 through the proxy 10.0.0.2:443 reset the connection during the handshake, after the"
+        " server's ServerHello, without an alert",
+    ),
+}
+
+
+@pytest.mark.parametrize(("side", "kind"), CUT_BY)
+def test_the_side_that_ends_the_stream_first_ends_the_tls_in_it(side: Side, kind: Kind, tmp_path: Path) -> None:
+    streams = Streams()
+    streams.tunnel(1, shaken(tmp_path).flights[:2])
+    streams.end(side, 1, kind)
+    found = streams.told()
+    assert (found.outcome, found.problem) == CUT_BY[side, kind]
+
+
+@pytest.mark.parametrize("kind", [Kind.DATA, Kind.RST_STREAM])
+def test_a_stream_that_is_reset_is_told_as_reset_although_tcp_closes(kind: Kind, tmp_path: Path) -> None:
+    wire = Wire(*contexts(tmp_path, tmp_path / "keys", mutual=True, version=3))
+    assert not wire.shake()
+    wire.send(C, REQUEST)
+    streams = Streams()
+    streams.tunnel(1, wire.flights)
+    streams.end(C, 1, kind)
+    if kind is Kind.DATA:
+        streams.end(S, 1)
+    found = streams.told(tmp_path / "keys")
+    assert found.outcome is (Outcome.OK if kind is Kind.DATA else Outcome.RESET)
+
+
+@pytest.mark.parametrize("status", ["200", "403"])
+def test_a_hello_that_was_sent_before_the_proxy_refused_is_not_told_as_a_handshake(status: str, tmp_path: Path) -> None:
+    streams = Streams()
+    streams.tunnel(1, shaken(tmp_path).flights[:1], status)
+    streams.end(S, 1)
+    found = streams.told()
+    assert (found.protocol, [one.status for one in found.requests]) == (
+        "TLS" if status == "200" else "HTTP/2",
+        [int(status)],
+    )
+
+
+def test_of_several_streams_or_lost_frames_the_record_is_about_http2(tmp_path: Path) -> None:
+    why = (
+        "the record is about HTTP/2, and not the TLS in a tunnel, since that is not the only stream, or not all of its"
+        " frames are known: streams that are tunnels with TLS in them: {}"
+    )
+    flights = shaken(tmp_path).flights
+    two, mixed, one = Streams(), Streams(), Streams()
+    for streams, numbers in ((two, (1, 3)), (mixed, (3,)), (one, (1,))):
+        for number in numbers:
+            streams.tunnel(number, flights)
+    mixed.head(C, 5, [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")], end=True)
+    for found, count in ((two.told(), 2), (mixed.told(), 1), (one.told(lost=len(one.flights) - 1), 1)):
+        assert (found.protocol, found.preamble) == ("HTTP/2", "")
+        assert why.format(count) in found.troubles
+    assert one.told().protocol == "TLS"

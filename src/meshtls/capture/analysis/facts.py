@@ -36,6 +36,7 @@ class Facts(NamedTuple):
       some again; 0 where there are none.
     - ``lost``: bytes that are not in the capture. ``left_out``: there was no memory for all that was seen.
     - ``from_start``: it was captured from its start, and so was what is spoken, if that is not known otherwise.
+    - ``midway``: the records of TLS that was captured from its middle, in words, or "".
     - ``connection_id``: as sidecars log it, or "".
     """
 
@@ -72,6 +73,7 @@ class Facts(NamedTuple):
     lost: tuple[int, int]
     from_start: bool
     left_out: bool
+    midway: str
     connection_id: str
 
     def who(self, side: str) -> str:

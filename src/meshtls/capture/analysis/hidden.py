@@ -78,6 +78,7 @@ def unproven(facts: Facts) -> str:
     reset = f"{facts.who(facts.reset_by)} reset the connection" if facts.reset_by else ""
     if begun_before(facts):
         what = _MIDWAY if facts.protocol == "TLS" else "it can't be known whether this is TLS"
+        what = f"{what}; {facts.midway}" if facts.midway else what
         end = f"; {reset}, and it can't be known whether both sides had sent close_notify" if reset else ""
         return f"the connection was captured from its middle: {what}{end}"
     if reset and sent_all(facts) and not _ended_as_closed(facts):

@@ -310,6 +310,8 @@ def _rest(facts: Facts) -> Judgement | None:
         after = ", which it had closed" if facts.how(facts.reset_by) == "closed" else ""
         return Judgement(outcome, f"{facts.who(facts.reset_by)} reset the connection{after}")
     words = unproven(facts) or f"the connection was {facts.open_because}"
+    if facts.midway and facts.midway not in words:
+        words = f"{words}; {facts.midway}"
     return Judgement(outcome, unknown_because=words if outcome is None else "")
 
 

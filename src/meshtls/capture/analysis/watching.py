@@ -22,6 +22,7 @@ from meshtls.capture.exchange import HttpExchange, InsideBudget
 from meshtls.capture.flow import Ending, Flow, Half
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
+from meshtls.capture.midway import LEAST_RECORDS, MidwayRecords
 from meshtls.capture.outside import OutsideView, outside_view
 from meshtls.capture.roles import Servers
 from meshtls.capture.sequence import signed
@@ -39,18 +40,24 @@ _FIRST = 256
 #: Bytes of the client's random that are the ID of the connection in the logs of sidecars.
 _ID_BYTES = 8
 _MOST_ALERTS, _MOST_REQUESTS, _MOST_TROUBLES = 16, 100, 16
+#: The first digit of the status of a CONNECT that opened a tunnel.
+_SUCCESSFUL = 2
 _DATA, _ALERT = int(ContentType.APPLICATION_DATA), int(ContentType.ALERT)
 #: Bytes of the smallest packets that an MTU keeps from arriving, about (RFC 791, section 3.1).
 _LARGE = 500
 #: Bytes of an alert in clear, with the header of its record.
 _ALERT_RECORD = 7
-_CLOSED = {Ending.FIN: "closed", Ending.RESET: "reset"}
+_CLOSED: Mapping[Ending | None, str] = {Ending.FIN: "closed", Ending.RESET: "reset"}
 #: Endings that the capture shows.
 _SEEN = (Ending.FIN, Ending.RESET, Ending.PEER_RESET)
 _CONTENT_TYPES = tuple(bytes((one,)) for one in ContentType)
 _SYNTHETIC = (
     "the TCP and IP headers are synthetic, since the writer of the file saw only the bytes in TCP: the duration of"
     " TCP's handshake and the overhead are unknown, and packets and wire_bytes count invented headers"
+)
+_OTHER_STREAMS = (
+    "the record is about HTTP/2, and not the TLS in a tunnel, since that is not the only stream, or not all of its"
+    " frames are known"
 )
 _MIDDLE = (b"\x14\x03", b"\x15\x03", b"\x16\x03", b"\x17\x03")
 
@@ -73,6 +80,7 @@ class Watched:
         self.flow = flow
         self._keys, self._bundle = keys, bundle
         self.conversation = Conversation(keys, budget=InsideBudget(memory=(memory or MemoryPool()).share()))
+        self.conversation.from_middle = not flow.from_start
         self._feed = self.conversation.feed
         self._first: dict[Side, bytes] = {}
         self._first_ns = self._server_first_ns = 0
@@ -119,23 +127,42 @@ class Watched:
 
     @property
     def carried(self) -> Conversation:
-        """What the record is about: the conversation, or the TLS in the tunnel that a CONNECT of HTTP/1.1 opened."""
+        """What the record is about: the conversation, or the TLS in the tunnel that a CONNECT opened."""
         asked = self._connect()
         return asked.tunnel if asked is not None and isinstance(asked.tunnel, Conversation) else self.conversation
 
     def _connect(self) -> HttpExchange | None:
-        """The CONNECT that opened a tunnel with TLS in it. Nothing but the tunnel comes after it (RFC 9110, section
-        9.3.6)."""
-        asked = self.conversation.exchanges[-1:] if self.conversation.spoken is Spoken.HTTP1 else []
-        inside = asked[0].tunnel if asked else None
-        return asked[0] if isinstance(inside, Conversation) and inside.tls is not None else None
+        """The CONNECT that opened a tunnel with TLS in it. In HTTP/1.1 nothing but the tunnel comes after it (RFC 9110,
+        section 9.3.6). In HTTP/2 it has to be the only request, all of whose frames are known; a client may speak
+        there before it is answered.
+        """
+        talk = self.conversation
+        asked = talk.exchanges[-1:] if talk.spoken in (Spoken.HTTP1, Spoken.HTTP2) else []
+        if talk.http2 is not None and (talk.http2.exchanges.count != 1 or talk.http2.troubles):
+            return None
+        return asked[0] if asked and _carries_tls(asked[0]) else None
+
+    def _stream_ends(self) -> list[tuple[Side, Ending, int]]:
+        """How and when the sides ended the stream of HTTP/2 that the record is about."""
+        asked = self._connect()
+        found: list[tuple[Side, Ending, int]] = []
+        for side, reset, time_ns in asked.tunnel_ends if asked is not None else ():
+            ended = {one for one, _, _ in found}
+            if side not in ended:
+                found.append((side, Ending.RESET if reset else Ending.FIN, time_ns))
+            if reset and side.other not in ended:
+                found.append((side.other, Ending.PEER_RESET, time_ns))
+        return found
 
     @property
     def endings(self) -> tuple[Ended, ...]:
         """How the sides ended, in this order."""
         tls = self.carried.tls
         at, last = (tls.ended_at, len(tls.events)) if tls is not None else ({}, 0)
-        return tuple(Ended(at.get(side, last), side, how, time_ns) for side, how, time_ns in self._ended)
+        ends = self._stream_ends()
+        ended = {side for side, _, _ in ends}
+        ends += [one for one in self._ended if one[0] not in ended]
+        return tuple(Ended(at.get(side, last), side, how, time_ns) for side, how, time_ns in ends)
 
     def record(self) -> Connection:
         """What was seen of it so far. It waits no longer for secrets."""
@@ -163,6 +190,7 @@ class Watched:
         if tls is not None and view is not None and done is not None:
             data_shown = server_data(tls, view, done)
         closed = next((one for one in endings if one.how in _CLOSED), None)
+        how = {half.side: half.ending for half in flow.halves} | {side: one for side, one, _ in self._stream_ends()}
         first, sender, receiver = flow.first_ns, flow.client, flow.server
         facts = Facts(
             client=_who(client, guessed=flow.roles_guessed),
@@ -173,13 +201,11 @@ class Watched:
             first_line=line,
             handshake=handshake,
             alerts=alerts,
-            ends=(_closing(sender), _closing(receiver)),
+            ends=(_CLOSED.get(how[Side.CLIENT], ""), _CLOSED.get(how[Side.SERVER], "")),
             first_ended=closed.side.value if closed is not None else "",
             ended_ms=_between(first, closed.time_ns) if closed is not None else None,
-            open_because=next(
-                (half.ending.value for half in flow.halves if half.ending and half.ending not in _SEEN), ""
-            ),
-            reset_by=next((half.side.value for half in flow.halves if _reset(half)), ""),
+            open_because=next((one.value for one in how.values() if one is not None and one not in _SEEN), ""),
+            reset_by=next((side.value for side in SIDES if _reset(side, how)), ""),
             notified=(_notified(tls, view, Side.CLIENT), _notified(tls, view, Side.SERVER)),
             sent=(sender.bytes - self._header_bytes, receiver.bytes),
             after_header=self._header_bytes > 0,
@@ -200,6 +226,7 @@ class Watched:
             lost=(_missing(sender), _missing(receiver)),
             from_start=self._known_from_start,
             left_out=left_out,
+            midway=self._midway.words() if self._midway is not None else "",
             connection_id=tls.client_random[:_ID_BYTES].hex() if tls is not None else "",
         )
         outcome, problem, advice, unknown_because = judge(facts)
@@ -241,6 +268,12 @@ class Watched:
         """Whether what is spoken was captured from its beginning, as far as that is needed to know what it is."""
         return self.flow.from_start and not (self._lacks_beginning and self.conversation.spoken is Spoken.OTHER)
 
+    @property
+    def _midway(self) -> MidwayRecords | None:
+        """The records of TLS that was captured from its middle, if they show that it is that."""
+        midway = self.conversation.midway
+        return midway if midway is not None and midway.count >= LEAST_RECORDS else None
+
     def _protocol(self) -> str:
         spoken = self.carried.spoken
         if spoken not in (Spoken.OTHER, Spoken.UNDECIDED):
@@ -249,7 +282,9 @@ class Watched:
             return "nothing"
         if self._only_alerted():
             return "TLS"
-        if not self._known_from_start and any(one[:2] in _MIDDLE for one in self._first.values()):
+        if not self._known_from_start and (
+            self._midway is not None or any(one[:2] in _MIDDLE for one in self._first.values())
+        ):
             return "TLS"
         return "other"
 
@@ -281,6 +316,10 @@ class Watched:
             yield f"captured from its middle: {NO_CLIENT_HELLO}"
         if without_secrets:
             yield NO_SECRETS
+        if self.conversation.spoken is Spoken.HTTP2 and self._connect() is None:
+            tunnels = sum(map(_carries_tls, self.conversation.exchanges))
+            if tunnels:
+                yield f"{_OTHER_STREAMS}: streams that are tunnels with TLS in them: {tunnels}"
         for _, trouble in self.conversation.all_troubles():
             yield printable(f"{trouble.side.value}, byte {trouble.offset}: {trouble.reason}")
 
@@ -305,13 +344,23 @@ class Watched:
             return Amounts({**found.of, **most}, estimated=True, at_most=True) if most else found
         if self._only_alerted():
             return Amounts(dict.fromkeys(Side, 0), False)
-        # A session of TLS whose beginning was not captured is not read.
-        return Amounts({half.side: half.bytes for half in self.flow.halves}, self._protocol() == "TLS")
+        # Of a session of TLS whose beginning was not captured, nobody knows what the records have besides data.
+        is_tls, midway = self._protocol() == "TLS", self._midway
+        sent = {half.side: half.bytes + (half.lost_bytes if is_tls else 0) for half in self.flow.halves}
+        if midway is not None:
+            sent = {side: max(0, count - midway.overhead(side)) for side, count in sent.items()}
+        return Amounts(sent, estimated=is_tls, at_most=is_tls)
 
     def _before_tls(self, side: Side) -> int:
         """Bytes that a side sent before TLS began, and before the tunnel that it is in."""
         outside = self.conversation.bytes[side] - self.carried.bytes[side] if self._connect() is not None else 0
         return outside + self.carried.skipped.get(side, 0)
+
+    def _tls_bytes(self, tls: TlsSession | None, side: Side) -> int:
+        midway = self._midway
+        if tls is not None:
+            return tls.direction(side).record_bytes
+        return midway.record_bytes(side) if midway is not None else 0
 
     def _end(
         self, half: Half, tls: TlsSession | None, useful: Mapping[Side, int], peers: dict[Side, Peer | None]
@@ -321,7 +370,7 @@ class Watched:
             packets=half.packets,
             wire_bytes=half.wire_bytes,
             tcp_bytes=half.bytes,
-            tls_bytes=tls.direction(half.side).record_bytes if tls is not None else 0,
+            tls_bytes=self._tls_bytes(tls, half.side),
             application_bytes=useful[half.side],
             retransmitted=half.retransmitted,
             out_of_order=half.out_of_order,
@@ -415,19 +464,21 @@ class Watched:
         return tuple(found), count - len(found)
 
 
+def _carries_tls(asked: HttpExchange) -> bool:
+    """Whether it opened a tunnel, and TLS is spoken there."""
+    is_open = asked.status // 100 == _SUCCESSFUL
+    return is_open and isinstance(asked.tunnel, Conversation) and asked.tunnel.tls is not None
+
+
 def _request(one: HttpExchange) -> Request:
     grpc = f"{one.grpc.service}/{one.grpc.method}" if one.grpc is not None else ""
     status = one.grpc.status if one.grpc is not None and one.grpc.status >= 0 else None
     return Request(one.method, one.path or one.authority, one.status, grpc, status)
 
 
-def _closing(half: Half) -> str:
-    return _CLOSED.get(half.ending, "") if half.ending is not None else ""
-
-
-def _reset(half: Half) -> bool:
+def _reset(side: Side, how: Mapping[Side, Ending | None]) -> bool:
     """Whether its RST ended a direction: its own, or, after its FIN, that of the other side."""
-    return half.ending is Ending.RESET or half.peer.ending is Ending.PEER_RESET
+    return how[side] is Ending.RESET or how[side.other] is Ending.PEER_RESET
 
 
 def _notified(tls: TlsSession | None, view: OutsideView | None, side: Side) -> bool:
