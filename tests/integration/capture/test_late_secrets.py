@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from meshtls.capture.analysis.connection import Connection
 from meshtls.capture.application import Conversation
 from meshtls.capture.events import Event
 from meshtls.capture.exchange import InsideBudget
+from meshtls.capture.files.pcapng import SECTION_HEADER
+from meshtls.capture.files.secrets_ahead import most_secrets
 from meshtls.capture.files.writing import PcapngWriter
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.live.blocks import Captured
@@ -21,7 +24,7 @@ from meshtls.capture.live.following import LATE_NS, Following, Told
 from meshtls.capture.memory import MemoryPool
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import Side
-from tests.support.packets import EPOCH, MS
+from tests.support.packets import EPOCH, MS, pcap
 from tests.support.tls_capture import Tape, shaken
 from tests.support.tls_wire import Flight
 
@@ -206,3 +209,79 @@ def test_live_connections_that_wait_are_bounded_and_none_is_lost(tmp_path: Path)
     assert len(seen.ended) == 2
     seen.following.finish()
     assert [one.number for one in seen.ended] == [1, 2, 3, 4, 5]
+
+
+def file_of(frames: Sequence[bytes], secrets: dict[int, bytes]) -> bytes:
+    """A pcapng file, with these secrets before the frames of these numbers, or at its end."""
+    stream = io.BytesIO()
+    writer = PcapngWriter(stream)
+    writer.interface(1)
+    for number, frame in enumerate([*frames, b""]):
+        if number in secrets:
+            writer.secrets(secrets[number])
+        if frame:
+            writer.packet(0, EPOCH + number * MS, frame)
+    return stream.getvalue()
+
+
+OTHERS = b"CLIENT_RANDOM " + b"00" * 32 + b" " + b"00" * 48 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "request_bytes", "waits"),
+    [
+        ({}, b"hello", False),
+        ({0: OTHERS}, b"hello", False),
+        ({0: OTHERS, 5: OTHERS}, b"hello", False),
+        ({0: OTHERS, -1: OTHERS}, b"hello", True),
+        # What looks like the type of such a block.
+        ({}, b"KSLT", True),
+        ({}, b"TLSK", True),
+    ],
+)
+def test_nothing_waits_for_secrets_that_a_file_does_not_have(
+    secrets: dict[int, bytes], request_bytes: bytes, waits: bool, tmp_path: Path
+) -> None:
+    tape = Tape()
+    tape.plaintext(request_bytes)
+    tape.wire(shaken(tmp_path))
+    last = len(tape.frames)
+    data = file_of(tape.frames, {number if number >= 0 else last: text for number, text in secrets.items()})
+    waited: list[bool] = []
+    found = list(Analysis(io.BytesIO(data), keep=lambda watched: waited.append(watched.conversation.waiting)))
+    assert sorted(waited) == [False, waits]
+    # The records are the same as with a pipe, of which nothing is known beforehand.
+    pipe = list(Analysis(Pipe(data)))
+    assert [one.outcome for one in found] == [one.outcome for one in pipe]
+    assert [(one.handshake, one.troubles, one.unknown_because) for one in found] == [
+        (one.handshake, one.troubles, one.unknown_because) for one in pipe
+    ]
+
+
+class Pipe(io.BytesIO):
+    """Bytes that can only be read forward."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+PIECE = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("stream", "count"),
+    [
+        (io.BytesIO(file_of([b"frame"], {})), 0),
+        (io.BytesIO(file_of([b"frame"], {0: OTHERS, 1: OTHERS})), 2),
+        (io.BytesIO(SECTION_HEADER + b"KSLT and TLSK"), 2),
+        *((io.BytesIO(SECTION_HEADER.ljust(PIECE - cut, b".") + b"KSLT"), 1) for cut in range(5)),
+        (io.BytesIO(SECTION_HEADER.ljust(PIECE, b".") + b"SLT"), 0),
+        (Pipe(file_of([b"frame"], {})), None),
+        (io.BytesIO(gzip.compress(file_of([b"frame"], {}))), None),
+        (io.BytesIO(pcap([])), None),
+        (io.BytesIO(b""), None),
+    ],
+)
+def test_the_blocks_of_secrets_are_counted_before_the_file_is_read(stream: io.BytesIO, count: int | None) -> None:
+    assert most_secrets(stream) == count
+    assert stream.tell() == 0

@@ -13,6 +13,7 @@ from meshtls.capture.analysis.connection import Connection
 from meshtls.capture.analysis.watching import Watched
 from meshtls.capture.files.packet import FileError
 from meshtls.capture.files.reading import CaptureReader, read_packets
+from meshtls.capture.files.secrets_ahead import most_secrets
 from meshtls.capture.flow import Ending, Flow
 from meshtls.capture.keylog import KeyLog
 from meshtls.capture.memory import MemoryPool
@@ -26,8 +27,8 @@ __all__ = ["Analysis", "Progress"]
 #: Connections that are over and whose last packets, such as the ACK of a FIN, may still come.
 _LINGERING = 64
 _PROGRESS = 1 << 14
-#: Bytes of a connection that wait for secrets, which a pcapng file may have after the packets that they decrypt: at any
-#: place, and no block says that it was the last one with secrets.
+#: Bytes of a connection that wait for secrets, which a pcapng file may have after the packets that they decrypt, at any
+#: place.
 _AWAITED = 1 << 16
 
 
@@ -62,6 +63,8 @@ class Analysis:
         self.connections = 0
         self.memory = memory or MemoryPool()
         self._before = before
+        #: Blocks of secrets that may still come; None where that is not known.
+        self._secrets_left = most_secrets(stream)
         self.reader: CaptureReader = read_packets(stream)
         self.packets = self.wire_bytes = 0
         self._keys, self._bundle = keys, bundle
@@ -102,10 +105,11 @@ class Analysis:
     def _opened(self, flow: Flow) -> _Sink:
         if not self._opened_one:
             self._opened_one = True
-            if self.reader.format == "pcapng":
+            awaits = self.reader.format == "pcapng" and self._secrets_left != 0
+            if awaits:
                 self._keys = self._keys or KeyLog()
             if self._keys is not None:
-                self._keys.awaited = _AWAITED if self.reader.format == "pcapng" else 0
+                self._keys.awaited = _AWAITED if awaits else 0
         sink = _Sink(flow, self._keys, self._bundle, self.memory, self._over)
         sink.synthetic = self.reader.interfaces[flow.interface].description == SYNTHETIC_HEADERS
         return sink
@@ -113,10 +117,14 @@ class Analysis:
     def _take_secrets(self) -> None:
         if self._keys is None:
             self._keys = KeyLog()
+        if self._secrets_left is not None:
+            self._secrets_left -= len(self.reader.secrets)
         for secrets in self.reader.secrets:
             self._keys.feed(secrets)
             self._keys.finish()
         self.reader.secrets.clear()
+        if self._secrets_left == 0:
+            self._keys.awaited = 0
 
     def _record(self, sink: _Sink) -> Connection:
         sink.settle_roles(self.flows.servers)
