@@ -542,7 +542,8 @@ class Reassembly:
     def _reset(self, half: Half, end: End) -> None:
         """``half`` has reset the connection: that ends both directions."""
         peer, half.ends = half.peer, []
-        peer.ends = [one for one in peer.ends if one.how is Ending.RESET]
+        # A FIN that came before it counts: it may have waited, as in a connection that was captured from its middle.
+        peer.ends = [one for one in peer.ends if one.how is Ending.RESET or one.time_ns < end.time_ns]
         self._ended(half, Ending.RESET, end.time_ns)
         self._drain(peer, 0, end.time_ns, force=True)
         if not half.flow.closed:

@@ -4,6 +4,8 @@ proves nothing.
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -245,3 +247,29 @@ def test_what_is_kept_of_records_is_drawn_from_the_memory_of_all_connections() -
     midway.feed(Side.CLIENT, DATA, 1)
     midway.feed(Side.CLIENT, DATA, 1)
     assert (pool.left, midway.words()) == (1024, "2 records (2 application data) of the client are seen")
+
+
+@pytest.mark.parametrize("missing", [0, 4])
+@pytest.mark.parametrize("first", [Side.CLIENT, Side.SERVER])
+@pytest.mark.parametrize("fin", [True, False])
+def test_a_fin_before_a_reset_counts_also_without_the_beginning(
+    first: Side, missing: int, fin: bool, tmp_path: Path
+) -> None:
+    """One side sends close_notify, the other closes, and the first one resets."""
+    wire = Wire(*contexts(tmp_path, tmp_path / "keys", mutual=True, version=2))
+    assert not wire.shake()
+    wire.send(Side.CLIENT, REQUEST)
+    wire.send(Side.SERVER, RESPONSE)
+    with contextlib.suppress(ssl.SSLError):
+        (wire.client if first is Side.CLIENT else wire.server).unwrap()
+    wire.carry(first)
+    tape = Tape()
+    talk = tape.talk()
+    tape.frames += [*talk.handshake(), *(talk.send(side, data) for side, data in wire.flights)]
+    tape.frames += [talk.send(first.other, flags=FIN | ACK)] if fin else []
+    tape.frames.append(talk.send(first, flags=RST | ACK))
+    del tape.frames[:missing]
+    [found] = analyzed(tape)
+    ends = {Side.CLIENT: found.client.ending, Side.SERVER: found.server.ending}
+    assert (ends[first], ends[first.other]) == ("reset", "closed" if fin else "reset by the peer")
+    assert found.outcome is (Outcome.OK if fin else Outcome.RESET)
