@@ -69,6 +69,106 @@ def test_streams_timers_and_signals_are_asyncio_s_as_ever() -> None:
     run(main())
 
 
+Add = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], object]
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda loop, then: loop.call_soon(then),
+        lambda loop, then: loop.call_soon_threadsafe(then),
+        lambda loop, then: loop.call_later(0.001, then),
+        lambda loop, then: loop.call_at(loop.time(), then),
+        lambda loop, then: loop.create_task(_calling(then)),
+        lambda loop, then: loop.run_in_executor(None, lambda: None).add_done_callback(lambda _: then()),
+    ],
+    ids=["call_soon", "call_soon_threadsafe", "call_later", "call_at", "create_task", "run_in_executor"],
+)
+def test_what_the_poller_s_callback_adds_to_the_loop_is_run_though_no_socket_is_ready_any_more(
+    pair: Pair, add: Add
+) -> None:
+    async def main() -> None:
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def on_readable() -> None:
+            pair[0].recv(10)
+            add(loop, done.set)
+
+        running_reactor().poller.watch(pair[0], on_readable, None)
+        pair[1].send(b"x")
+        await done.wait()  # no timeout: its timer would wake the loop, too
+
+    run(main())
+
+
+async def _calling(then: Callable[[], None]) -> None:
+    then()
+
+
+def test_a_poller_s_callback_may_stop_the_loop(pair: Pair) -> None:
+    loop = new_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        poller = EpollPoller(loop)
+        poller.watch(pair[0], loop.stop, None)
+        pair[1].send(b"x")
+        loop.run_forever()
+        assert not loop.is_running()
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def test_a_timer_runs_while_the_poller_s_sockets_are_always_ready(pair: Pair) -> None:
+    async def main() -> None:
+        turns = 0
+
+        def on_readable() -> None:
+            nonlocal turns
+            turns += 1  # nothing is read: it is ready again
+
+        running_reactor().poller.watch(pair[0], on_readable, None)
+        pair[1].send(b"x")
+        await asyncio.sleep(0.05)
+        assert turns > 0
+        running_reactor().poller.watch(pair[0], None, None)
+
+    run(main())
+
+
+def test_the_loop_takes_no_round_for_sockets_of_the_poller_that_leave_it_nothing_to_do(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = turns = 0
+
+    async def main() -> None:
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        shared, poller = selector_of(loop), running_reactor().poller
+        assert shared is not None
+        select_ = shared.select
+
+        def counting(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            nonlocal rounds
+            rounds += 1
+            return select_(timeout)
+
+        def on_readable() -> None:
+            nonlocal turns
+            turns += 1
+            if turns == 100:
+                pair[0].recv(1)
+                done.set()
+
+        monkeypatch.setattr(shared, "select", counting)
+        poller.watch(pair[0], on_readable, None)
+        pair[1].send(b"x")
+        await done.wait()
+
+    run(main())
+    assert turns == 100
+    assert rounds < turns
+
+
 @pytest.mark.parametrize("named", [lambda sock: sock, socket.socket.fileno], ids=["a socket", "a descriptor"])
 def test_a_reader_is_found_again_by_what_it_was_added_as(pair: Pair, named: Callable[[socket.socket], Any]) -> None:
     async def main() -> None:
