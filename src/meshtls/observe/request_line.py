@@ -73,15 +73,19 @@ class RequestLines:
         if known is None or known[0] is not context:
             known = self._parts_of(context, may_explain)
         _, before, after = known
-        host, path = result.host, result.path
+        # What is written as it came is found at once.
+        own = self._own.get((result.method, result.host, result.path, result.status)) or self._own_of(result)
+        time = self._encoder.encode(result.started).decode()
+        return f'{{"time":{time},{before},{own},"total_ms":{result.total_ms:.3f}{after}}}\n'
+
+    def _own_of(self, result: RequestResult) -> str:
+        host = result.host
         if len(host) > _LONGEST_HOST:
             host = host[:_LONGEST_HOST] + "..."
-        key = result.method[:_LONGEST_METHOD], host, without_query(path)[:_LONGEST_PATH], result.status
-        own = self._own.get(key) or self._own_of(key)
-        time = self._encoder.encode(result.started).decode()
-        return f'{{"time":{time},{before},{own},"total_ms":{round(result.total_ms, 3)!r}{after}}}\n'
-
-    def _own_of(self, key: tuple[str, str, str, int]) -> str:
+        key = result.method[:_LONGEST_METHOD], host, without_query(result.path)[:_LONGEST_PATH], result.status
+        known = self._own.get(key)
+        if known is not None:
+            return known
         text = printable_json(self._fields(_Own(*key)))
         return self._own.keep(key, text) if len(text) <= _LONGEST_OWN else text
 
