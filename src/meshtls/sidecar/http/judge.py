@@ -173,15 +173,15 @@ class RequestJudge:
 
     def _forward_known(self, http: HttpRequest, known: Known, answer: Answer) -> None:
         self._prove()
-        if self._reporter.wants_requests:
-            before = known.judged
-            one = Judged(before.http, self._connection.clock.now(), time.monotonic(), client=before.client)
-            one.decision, one.shadow, one.audit = before.decision, before.shadow, before.audit
-            one.trace = self._trace(http)
-            forwarded = _traced(known.unreported.request, one.trace)
-            answer(Forward(forwarded, partial(self._answered, one), stands=self._stand))
-        else:
+        if not self._reporter.wants_requests:
             answer(known.unreported)
+            return
+        forwarded, trace = known.unreported.request, None
+        if self._tracer is not None:
+            trace = self._trace(http)
+            forwarded = _traced(forwarded, trace)
+        again = Repeated(self, known, self._connection.clock.now(), time.monotonic(), trace)
+        answer(Forward(forwarded, again.answered, (), self._stand))
 
     def close(self) -> None:
         """Rule on nothing more."""
@@ -296,9 +296,8 @@ class RequestJudge:
         self._prove()
         forwarded = one.http
         if one.repeats is not None:
-            self._known.keep(
-                one.repeats, Known(one, Forward(forwarded, partial(self._note_tunnel, one), stands=self._stand))
-            )
+            unreported = Forward(forwarded, partial(self._note_tunnel, one), stands=self._stand)
+            self._known.keep(one.repeats, Known(one, unreported, self._asks_for_tunnel(forwarded)))
         one.give(Forward(_traced(forwarded, one.trace), partial(self._answered, one), one.added, self._stand))
 
     def _trace(self, http: HttpRequest) -> RequestTrace | None:
@@ -307,7 +306,16 @@ class RequestJudge:
     def _answered(self, one: Judged, status: int) -> Tunnel | None:
         tunnel = self._note_tunnel(one, status)
         if self._reporter.wants_requests:
-            self._report(one, status)
+            self._report(one, one, status)
+        return tunnel
+
+    def answered_again(self, again: Repeated, status: int) -> Tunnel | None:
+        """As ``_answered``."""
+        tunnel, known = None, again.known
+        if known.asks_for_tunnel or status == _SWITCHING:
+            tunnel = self._note_tunnel(known.judged, status)
+        if self._reporter.wants_requests:
+            self._report(known.judged, again, status)
         return tunnel
 
     def _note_tunnel(self, one: Judged, status: int) -> Tunnel | None:
@@ -370,23 +378,25 @@ class RequestJudge:
 
     def _refuse(self, one: Judged, refusal: Refuse) -> None:
         if self._reporter.wants_requests:
-            self._report(one, refusal.status)
+            self._report(one, one, refusal.status)
         one.give(refusal)
 
-    def _report(self, one: Judged, status: int) -> None:
+    def _report(self, one: Judged, timed: Judged | Repeated, status: int) -> None:
+        """``timed`` says when this request came, where ``one`` is an earlier one that it repeats."""
         http = one.http
-        ms = (time.monotonic() - one.began) * 1000
+        ms = (time.monotonic() - timed.began) * 1000
         context = self._context_of(one)
-        result = RequestResult(context, one.started, http.method, http.host, http.path, status, ms, one.trace)
+        result = RequestResult(context, timed.started, http.method, http.host, http.path, status, ms, timed.trace)
         self._reporter.request(self._connection, result)
 
     def _context_of(self, one: Judged) -> RequestContext:
         decision = one.decision
-        known = self._contexts.get(id(decision))
         fault = self.app_fault() if decision.allowed else ""
         alone = not one.shadow and not one.audit and self.unreachable is None and not fault
-        if alone and known is not None and known[0] is decision:
-            return known[1]
+        if alone:
+            known = self._contexts.get(id(decision))
+            if known is not None and known[0] is decision:
+                return known[1]
         outcome = Outcome.OK if decision.allowed else one.denied
         detail: str | LazyText = decision.reason if decision.allowed else decision.words
         if decision.allowed and self.unreachable is not None:
@@ -481,3 +491,24 @@ class Known(NamedTuple):
 
     judged: Judged
     unreported: Forward
+    asks_for_tunnel: bool
+
+
+class Repeated:
+    """One more request like one that is known: what is its own. ``answered`` is its Forward's; ``started``, ``began``
+    and ``trace`` are as in ``Judged``.
+    """
+
+    __slots__ = ("_judge", "began", "known", "started", "trace")
+
+    def __init__(
+        self, judge: RequestJudge, known: Known, started: datetime, began: float, trace: RequestTrace | None
+    ) -> None:
+        self._judge = judge
+        self.known = known
+        self.started = started
+        self.began = began
+        self.trace = trace
+
+    def answered(self, status: int) -> Tunnel | None:
+        return self._judge.answered_again(self, status)

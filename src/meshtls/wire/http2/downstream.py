@@ -73,7 +73,8 @@ class Downstream(HttpSide):
         if ended and head.length:
             beginning = head.request.method, head.request.host, head.request.path
             raise self._refusal(beginning, ErrorCode.PROTOCOL_ERROR, "wanted a body as long as Content-Length says")
-        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, self.bounds.window)
+        window = self.bounds.window
+        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, window, window)
         if ended:
             stream.end(Ended.BY_PEER)
         self.sink.requested(stream, head, bool(ended))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import msgspec
+
 from meshtls.wire.http import Cancel, Forward
 from meshtls.wire.http2.flow import Flow
 from meshtls.wire.http2.requests import RequestHead
@@ -47,24 +49,21 @@ NEXT: dict[Phase, dict[Turn, Phase]] = {
 }
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """- ``client``, ``app``: its streams at both sides. ``request``, ``response``: the bodies, if there are any.
     - ``forward``: the ruling, if it was allowed. ``cancel``: stops the work on a ruling that is still to come.
     - ``connects``: after the heads, DATA alone may come (CONNECT).
     """
 
-    __slots__ = ("app", "cancel", "client", "connects", "forward", "head", "phase", "request", "response")
-
-    def __init__(self, client: HttpStream, head: RequestHead, request: Flow | None) -> None:
-        self.client = client
-        self.head = head
-        self.request = request
-        self.app: HttpStream | None = None
-        self.response: Flow | None = None
-        self.forward: Forward | None = None
-        self.cancel: Cancel | None = None
-        self.connects = head.protocol != b"" or head.request.method == "CONNECT"
-        self.phase = Phase.JUDGING
+    client: HttpStream
+    head: RequestHead
+    request: Flow | None
+    connects: bool = False
+    app: HttpStream | None = None
+    response: Flow | None = None
+    forward: Forward | None = None
+    cancel: Cancel | None = None
+    phase: Phase = Phase.JUDGING
 
     def step(self, turn: Turn) -> None:
         """Raises KeyError if there is no such step."""

@@ -39,6 +39,12 @@ _BAD_RESPONSE = Refuse(502, "the app's response is malformed\n")
 _NO_PROTOCOL = Refuse(501, "the app takes no extended CONNECT\n")
 _UNWRITABLE = Refuse(500, "the request can't be written for the app\n")
 _NO_CONTENT, _FIRST_REDIRECT, _NOT_MODIFIED = 204, 300, 304
+# Members that each request needs: reading one from its enum takes longer than a call (until Python 3.12).
+_JUDGING, _SENT = Phase.JUDGING, Phase.SENT
+_ALLOWED, _OPENED, _RESPONDED = Turn.ALLOWED, Turn.OPENED, Turn.RESPONDED
+#: Bytes of one receive up to which they are copied at once: a frame is then cut out as bytes, and not as a view, whose
+#: object costs more than copying so few.
+_FEW = 1 << 14
 
 
 class Http2Filter:
@@ -79,7 +85,7 @@ class Http2Filter:
             return
         self._inside = True
         try:
-            self._client.feed(memoryview(data))
+            self._client.feed(bytes(data) if len(data) <= _FEW else memoryview(data))
         except ProtocolError as error:
             self._unjudged(UnjudgedRequest("", "", "", 0, f"{error.code.name}: {error}"))
             self._lose_client()
@@ -92,7 +98,7 @@ class Http2Filter:
             return
         self._inside = True
         try:
-            self._app.feed(memoryview(data))
+            self._app.feed(bytes(data) if len(data) <= _FEW else memoryview(data))
         except ProtocolError:
             self._lose_app(self._fault_or(_BAD_RESPONSE))
         finally:
@@ -183,7 +189,7 @@ class Http2Filter:
     def _requested(self, stream: HttpStream, head: RequestHead, ended: bool) -> None:
         flow = None if ended else Flow(self._client, stream, head.length)
         stream.feeds = flow
-        exchange = stream.exchange = Exchange(stream, head, flow)
+        exchange = stream.exchange = Exchange(stream, head, flow, head.connects)
         if head.refusal is not None:
             request, refusal = head.request, head.refusal
             self._unjudged(
@@ -199,14 +205,14 @@ class Http2Filter:
 
     def _ruled(self, exchange: Exchange, ruling: Ruling) -> None:
         exchange.cancel = None
-        if exchange.phase is not Phase.JUDGING:
+        if exchange.phase is not _JUDGING:
             # It was reset meanwhile, or had its ruling.
             if isinstance(ruling, Forward) and ruling is not exchange.forward and ruling.answered is not None:
                 ruling.answered(0)
             return
         if isinstance(ruling, Forward):
             exchange.forward = ruling
-            exchange.step(Turn.ALLOWED)
+            exchange.step(_ALLOWED)
             self.wants_app = True
             if self._waiting or not self._open(exchange, ruling):
                 self._waiting.append(exchange)
@@ -261,7 +267,7 @@ class Http2Filter:
         flow = exchange.request
         stream = exchange.app = app.open(block, ended=flow is None)
         stream.exchange = exchange
-        exchange.step(Turn.OPENED)
+        exchange.step(_OPENED)
         if flow is not None:
             flow.start(app, stream)
         return True
@@ -291,21 +297,23 @@ class Http2Filter:
 
     def _responded(self, stream: HttpStream, head: ResponseHead, ended: bool) -> None:
         exchange, client = stream.exchange, self._client
-        if exchange.phase is not Phase.SENT or exchange.forward is None:
+        forward = exchange.forward
+        if exchange.phase is not _SENT or forward is None:
             return
         if head.status < FIRST_FINAL:
             client.send_head(exchange.client, head.block, ended=False)
             return
-        exchange.step(Turn.RESPONDED)
+        exchange.step(_RESPONDED)
         self._answered += 1
-        exchange.connects = exchange.connects and head.status < _FIRST_REDIRECT
-        if exchange.forward.answered is not None:
-            tunnel = exchange.forward.answered(head.status)
+        if exchange.connects and head.status >= _FIRST_REDIRECT:
+            exchange.connects = False
+        if forward.answered is not None:
+            tunnel = forward.answered(head.status)
             if tunnel is not None:
                 tunnel.is_open = exchange.is_open
         block = head.block
-        if exchange.forward.added:
-            block += client.writer.block((), exchange.forward.added)
+        if forward.added:
+            block += client.writer.block((), forward.added)
         client.send_head(exchange.client, block, ended=ended)
         if not ended:
             bodiless = exchange.head.request.method == "HEAD" or head.status in (_NO_CONTENT, _NOT_MODIFIED)
@@ -390,24 +398,26 @@ class _FromSide:
         self._filter = owner
 
     def received(self, stream: HttpStream, data: memoryview | bytes, ended: bool) -> None:
-        flow = stream.feeds
-        if flow is None:
-            return
-        try:
-            flow.push(data, ended)
-        except ProtocolError as error:
-            self.broken(stream, error.code, False)
-            raise
+        flow, closed = stream.feeds, ended and not stream.sends
+        if flow is not None:
+            try:
+                flow.push(data, ended)
+            except ProtocolError as error:
+                self.broken(stream, error.code, False)
+                raise
+        if closed:
+            stream.let_go()
 
     def trailers(self, stream: HttpStream, block: bytes) -> None:
-        flow = stream.feeds
-        if flow is None:
-            return
-        try:
-            flow.end(block)
-        except ProtocolError as error:
-            self.broken(stream, error.code, False)
-            raise
+        flow, closed = stream.feeds, not stream.sends
+        if flow is not None:
+            try:
+                flow.end(block)
+            except ProtocolError as error:
+                self.broken(stream, error.code, False)
+                raise
+        if closed:
+            stream.let_go()
 
     def broken(self, stream: HttpStream, code: ErrorCode, by_peer: bool) -> None:
         raise NotImplementedError
@@ -433,7 +443,10 @@ class _FromApp(_FromSide):
     __slots__ = ()
 
     def responded(self, stream: HttpStream, head: ResponseHead, ended: bool) -> None:
+        closed = ended and not stream.sends
         self._filter._responded(stream, head, ended)
+        if closed:
+            stream.let_go()
 
     def broken(self, stream: HttpStream, code: ErrorCode, by_peer: bool) -> None:
         self._filter._app_broke(stream, code, by_peer)

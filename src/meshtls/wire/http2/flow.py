@@ -9,13 +9,17 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 
 if TYPE_CHECKING:
     from meshtls.wire.http2.side import HttpSide, HttpStream
 
-__all__ = ["Flow", "Progress"]
+__all__ = ["FULL", "Flow", "Progress"]
 
+#: Bytes that wait to be written at a side: from here on nothing more is moved there, nor is the other side read.
+FULL = 1 << 18
 #: The most bytes that one stream sends before the next one gets its turn.
 _TURN = 1 << 14
 
@@ -28,7 +32,7 @@ class Progress(IntEnum):
     BLOCKED = 2
 
 
-class Flow:
+class Flow(msgspec.Struct, eq=False):
     """``push`` what arrives from ``source``; it goes on to ``target`` once that is there (``start``).
 
     - ``origin``, ``goal``: the two streams. A body of our own has no origin.
@@ -38,19 +42,17 @@ class Flow:
       stream is reset.
     """
 
-    __slots__ = ("backlog", "dropping", "ended", "goal", "left", "may_drop", "origin", "queued", "source", "target")
-
-    def __init__(self, source: HttpSide | None, origin: HttpStream | None, left: int | None) -> None:
-        self.source = source
-        self.origin = origin
-        self.target: HttpSide | None = None
-        self.goal: HttpStream | None = None
-        self.left = left
-        self.backlog = bytearray()
-        #: The end of the body has arrived: b"", or with the block of its trailers.
-        self.ended: bytes | None = None
-        self.queued = self.dropping = False
-        self.may_drop = 0
+    source: HttpSide | None
+    origin: HttpStream | None
+    left: int | None
+    target: HttpSide | None = None
+    goal: HttpStream | None = None
+    backlog: bytearray = msgspec.field(default_factory=bytearray)
+    #: The end of the body has arrived: b"", or with the block of its trailers.
+    ended: bytes | None = None
+    queued: bool = False
+    dropping: bool = False
+    may_drop: int = 0
 
     def start(self, target: HttpSide, goal: HttpStream) -> None:
         self.target, self.goal = target, goal
@@ -64,14 +66,22 @@ class Flow:
         if self.left is not None:
             self._count(count, ended)
         target, goal = self.target, self.goal
-        if target is not None and goal is not None and not self.backlog and not self.dropping:
-            room = goal.may_send if goal.may_send < target.may_send else target.may_send
-            if count <= room and count <= target.peer.max_frame and not target.full:
-                target.put(goal, data, ended)
-                if self.source is not None and self.origin is not None:
-                    self.source.taken(self.origin, count)
-                return
-        self._keep(data, count, ended)
+        if (
+            target is None
+            or goal is None
+            or self.backlog
+            or self.dropping
+            or count > goal.may_send
+            or count > target.may_send
+            or count > target.peer.max_frame
+            or len(target.outgoing) >= FULL
+        ):
+            self._keep(data, count, ended)
+            return
+        target.put(goal, data, ended)
+        # A sender that has ended its stream needs no window.
+        if not ended and self.source is not None and self.origin is not None:
+            self.source.taken(self.origin, count)
 
     def end(self, trailers: bytes) -> None:
         """The body ended with these trailers, which may be empty. Raises ProtocolError as ``push`` does."""
@@ -150,6 +160,9 @@ class Flow:
     def _release(self, count: int) -> None:
         if self.source is not None and self.origin is not None:
             self.source.release(self.origin, count)
+
+    def __repr__(self) -> str:
+        return f"<Flow [{len(self.backlog)} bytes kept{', dropping' if self.dropping else ''}]>"
 
     def _queue(self) -> None:
         if self.target is not None and not self.queued:

@@ -200,7 +200,7 @@ class Multiplexer(Generic[S]):
 
     # -- receiving --
 
-    def feed(self, data: memoryview) -> None:
+    def feed(self, data: Payload) -> None:
         """Decode ``data``, calling ``sink``. Raises ProtocolError if the connection ends, with GOAWAY queued; do not
         feed it again then.
         """
@@ -225,7 +225,7 @@ class Multiplexer(Generic[S]):
             self.close(error.code, str(error))
             raise
 
-    def _take_preface(self, data: memoryview) -> memoryview:
+    def _take_preface(self, data: Payload) -> Payload:
         start = bytes(data[: len(self._preface)])
         check(self._preface.startswith(start), "wanted the client's preface of HTTP/2, got something else")
         self._preface = self._preface[len(start) :]

@@ -49,6 +49,7 @@ class RequestHead:
     - ``request``: what is judged. An extended CONNECT (RFC 8441) is judged as the GET with Upgrade that it stands for.
     - ``scheme``, ``protocol``: pseudo-header fields that a request keeps; ``protocol`` is b"" if there was none.
     - ``length``: Content-Length, in bytes, if there is one.
+    - ``connects``: after the heads, DATA alone may come (CONNECT).
     - ``trailers``: it says that it takes trailers (TE).
     - ``never``: names of fields that must not enter HPACK's tables.
     - ``grpc``: a gRPC call, which is refused in gRPC's own way.
@@ -57,6 +58,7 @@ class RequestHead:
     """
 
     __slots__ = (
+        "connects",
         "grpc",
         "length",
         "never",
@@ -73,6 +75,7 @@ class RequestHead:
         self.request = request
         self.scheme = scheme
         self.protocol = protocol
+        self.connects = protocol != b"" or request.method == "CONNECT"
         self.length: int | None = None
         self.trailers = False
         self.never: frozenset[bytes] = frozenset()

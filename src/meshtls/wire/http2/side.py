@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from meshtls.wire.http2.fields import BlockWriter, FieldDecoder
-from meshtls.wire.http2.flow import Flow, Progress
+from meshtls.wire.http2.flow import FULL, Flow, Progress
 from meshtls.wire.http2.frames import (
     END_HEADERS,
     END_STREAM,
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpBounds", "HttpSide", "HttpStream"]
 
-#: Bytes that wait to be written: from here on nothing more is moved there, nor is the other side read.
-FULL = 1 << 18
+# Members that each request needs: reading one from its enum takes longer than a call (until Python 3.12).
+_BY_US, _RESTS, _MOVED = Ended.BY_US, Progress.RESTS, Progress.MOVED
 #: Bytes that are kept for slow readers on one connection. Above that, its window is returned only for what they took.
 _KEPT = 1 << 22
 
@@ -42,21 +42,24 @@ class HttpBounds:
     connection_window: int = 1 << 20
 
 
-class HttpStream(Stream):
+class HttpStream(Stream, eq=False):
     """A stream of a request, at one of the two sides.
 
     - ``feeds``: where what it receives goes; ``fed``: what is sent on it.
     - ``exchange``: the request and its response.
     """
 
-    __slots__ = ("exchange", "fed", "feeds")
+    #: Set as soon as there is one, which is before anybody asks for it.
+    exchange: Exchange = cast("Exchange", None)
+    feeds: Flow | None = None
+    fed: Flow | None = None
 
-    exchange: Exchange
-
-    def __init__(self, number: int, may_send: int, window: int) -> None:
-        super().__init__(number, may_send, window)
-        self.feeds: Flow | None = None
-        self.fed: Flow | None = None
+    def let_go(self) -> None:
+        """It is closed, and nothing more is asked of it. Its exchange and its flows lead back here: each request would
+        be left to the garbage collector.
+        """
+        self.feeds = self.fed = None
+        self.exchange = cast("Exchange", None)
 
 
 class _Pressure:
@@ -97,11 +100,11 @@ class HttpSide(Multiplexer[HttpStream]):
 
     def put(self, stream: HttpStream, data: memoryview | bytes, ended: bool) -> None:
         """Send DATA, at most ``room`` bytes."""
-        count = len(data)
+        count, outgoing = len(data), self.outgoing
         stream.may_send -= count
         self.may_send -= count
-        self.outgoing += FRAME_HEADER.pack(count >> 8, count & 0xFF, 0, END_STREAM if ended else 0, stream.number)
-        self.outgoing += data
+        outgoing += FRAME_HEADER.pack(count >> 8, count & 0xFF, 0, END_STREAM if ended else 0, stream.number)
+        outgoing += data
         if ended:
             self._end(stream)
 
@@ -111,16 +114,18 @@ class HttpSide(Multiplexer[HttpStream]):
         count = len(block)
         if count <= MIN_MAX_FRAME and not self._first_block:
             # As ``_send_block`` does it, inlined like the header of ``put``: there are five such frames in a call.
-            self.outgoing += FRAME_HEADER.pack(count >> 8, count & 0xFF, 1, flags, stream.number)
-            self.outgoing += block
+            outgoing = self.outgoing
+            outgoing += FRAME_HEADER.pack(count >> 8, count & 0xFF, 1, flags, stream.number)
+            outgoing += block
         else:
             self._send_block(stream.number, block, flags)
         if ended:
             self._end(stream)
 
     def _end(self, stream: HttpStream) -> None:
-        if stream.end(Ended.BY_US):
+        if stream.end(_BY_US):
             self.streams.pop(stream.number, None)
+            stream.let_go()
         elif stream.feeds is not None and stream.feeds.exhausted:
             self.reset(stream, ErrorCode.NO_ERROR)
 
@@ -144,11 +149,11 @@ class HttpSide(Multiplexer[HttpStream]):
         while blocked < len(turns) and len(self.outgoing) < FULL:
             flow = turns.popleft()
             progress = flow.turn()
-            if progress is Progress.RESTS:
+            if progress is _RESTS:
                 flow.queued = False
                 continue
             turns.append(flow)
-            blocked = 0 if progress is Progress.MOVED else blocked + 1
+            blocked = 0 if progress is _MOVED else blocked + 1
 
     # -- receiving --
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from meshtls.wire.http import HttpLimits
 from meshtls.wire.http2.fields import BlockReader, Field, MalformedError
 from meshtls.wire.http2.frames import ErrorCode, Kind, ProtocolError
+from meshtls.wire.http2.multiplexer import Payload
 from meshtls.wire.http2.responses import FIRST_FINAL, ResponseHead, read_response, read_trailers
 from meshtls.wire.http2.settings import MAX_FRAME, PeerSettings, Setting, settings_payload
 from meshtls.wire.http2.side import HttpBounds, HttpSide, HttpStream
@@ -14,6 +15,8 @@ from meshtls.wire.http2.sink import StreamEvents
 from meshtls.wire.http2.states import Expects
 
 __all__ = ["Upstream", "UpstreamEvents"]
+
+_SETTINGS = Expects.SETTINGS
 
 
 class UpstreamEvents(StreamEvents[HttpStream], Protocol):
@@ -44,15 +47,16 @@ class Upstream(HttpSide):
         self._responses = BlockReader(self.decoder, self._read)
         self._trailers = BlockReader(self.decoder, self._read_trailers)
 
-    def feed(self, data: memoryview) -> None:
-        super().feed(data)
-        if self.expects is Expects.SETTINGS and not self._reader.may_begin(Kind.SETTINGS):
+    def feed(self, data: Payload) -> None:
+        HttpSide.feed(self, data)
+        if self.expects is _SETTINGS and not self._reader.may_begin(Kind.SETTINGS):
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted SETTINGS as the first frame, got something else")
 
     def open(self, block: bytes, *, ended: bool) -> HttpStream:
         """Send a request, where ``can_open``."""
         number = self.highest = self.highest + 2
-        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, self.bounds.window)
+        window = self.bounds.window
+        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, window, window)
         self.send_head(stream, block, ended=ended)
         return stream
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -250,6 +252,68 @@ def test_the_rulings_owner_is_told_of_each_final_status_once() -> None:
     between.client.reset_stream(3)
     between.settle()
     assert statuses == [404, 0]
+
+
+class Told:
+    """Takes the final status. An exchange is all that keeps it, so that ``seen`` shows how long the exchange lives."""
+
+    def __call__(self, status: int) -> None:
+        """Nothing to do."""
+
+
+def _whole_response(between: Between) -> None:
+    between.request(1)
+    between.respond(1, body=b"hello")
+
+
+def _head_alone(between: Between) -> None:
+    between.request(1)
+    between.respond(1, 204)
+
+
+def _grpc_call(between: Between) -> None:
+    between.request(1, GRPC, b"question")
+    between.respond(1, body=b"answer", trailers=[("grpc-status", "0")])
+
+
+def _early_response(between: Between) -> None:
+    between.client.send_headers(1, POST)
+    between.settle()
+    between.respond(1, body=b"hello")
+    assert not between.send(between.client, 1, b"late")
+
+
+def _request_with_trailers(between: Between) -> None:
+    between.client.send_headers(1, POST)
+    between.settle()
+    between.respond(1)
+    between.client.send_headers(1, [("x-sum", "1")], end_stream=True)
+    between.settle()
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [_whole_response, _head_alone, _grpc_call, _early_response, _request_with_trailers],
+    ids=lambda talk: talk.__name__,
+)
+def test_what_is_answered_is_freed_without_the_garbage_collector(talk: Callable[[Between], None]) -> None:
+    seen: list[weakref.ref[Told]] = []
+
+    def forwarded(request: HttpRequest) -> Ruling:
+        told = Told()
+        seen.append(weakref.ref(told))
+        return Forward(request, told)
+
+    gc.collect()
+    gc.disable()
+    try:
+        between = Between(Judging(forwarded))
+        talk(between)
+        assert [one() for one in seen] == [None]
+        between.request(3)  # one that is not answered yet is kept
+        assert [one() is None for one in seen] == [True, False]
+    finally:
+        gc.enable()
 
 
 def test_headers_that_a_ruling_adds_are_in_the_final_response_head_alone() -> None:
