@@ -205,7 +205,7 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
         with listening(taken):
             assert problems(check("--sidecar", file)) == [
                 not_ready,
-                f"127.0.0.1:{taken} is free for the sidecar: Address already in use ->"
+                f"127.0.0.1:{taken} is free for the sidecar: Address already in use, by this process ->"
                 f" `ss -ltnp 'sport = :{taken}'` shows what listens there; stop it, or take another port",
             ]
         with listening(down):  # another program, which answers no probes
@@ -252,7 +252,7 @@ def test_a_server_that_does_not_run(site: Path) -> None:
         assert problems(check("--server", file)) == [
             f"the data directory {data} is private: mode 0755 gives other users access -> chmod 700 {data}",
             no_socket,
-            f"127.0.0.1:{port} is free for the server: Address already in use ->"
+            f"127.0.0.1:{port} is free for the server: Address already in use, by this process ->"
             f" `ss -ltnp 'sport = :{port}'` shows what listens there; stop it, or take another port",
         ]
     data.chmod(0o700)

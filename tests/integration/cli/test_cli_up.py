@@ -1,6 +1,7 @@
 """``meshtls up``: the walk, and the mesh that stays."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -154,15 +155,20 @@ def test_a_directory_without_a_mesh_is_a_clear_error(
     assert (done.returncode, done.stderr) == (2, f"meshtls: {tmp_path / 'sidecars'}: {message}\n")
 
 
-def test_a_port_in_use_is_a_clear_error(mesh: tuple[str, ...], tmp_path: Path) -> None:
-    port = int((tmp_path / "sidecars" / "a.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
-    with socket.create_server(("127.0.0.1", port)):
+def test_a_port_in_use_is_a_clear_error_with_the_process_that_has_it(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    inbound, *_, health = re.findall(r"127\.0\.0\.1:[0-9]+", (tmp_path / "sidecars" / "a.yaml").read_text())
+    with socket.create_server(("127.0.0.1", int(inbound.partition(":")[2]))):
         done = meshtls("up", "--once", *mesh)
+    with started("up", *mesh) as up:
+        up.line("serving a, b")
+        twice = meshtls("up", "--once", *mesh)
 
-    assert done.returncode == 2
-    assert (
-        done.stderr == f"meshtls: a: inbound[0].listen: wanted to listen on 127.0.0.1:{port}: Address already in use\n"
-    )
+    for one, key, address, program in (
+        (done, "inbound[0].listen", inbound, f"{os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"),
+        (twice, "health", health, f"{up.popen.pid} (meshtls up)"),
+    ):
+        why = f"Address already in use, by process {program}"
+        assert (one.returncode, one.stderr) == (2, f"meshtls: a: {key}: wanted to listen on {address}: {why}\n")
 
 
 def test_the_app_of_the_mesh_is_reached_in_clear_on_loopback(mesh: tuple[str, ...], tmp_path: Path) -> None:
