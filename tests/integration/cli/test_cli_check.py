@@ -105,12 +105,14 @@ def test_marks_are_ascii_where_the_output_is(tmp_path: Path) -> None:
 
 def test_without_an_address_the_workload_api_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    monkeypatch.delenv("MESHTLS_ADMIN_INTERFACE", raising=False)
     told = check()
     assert told.code == 1
     assert problems(told) == [
         "its address is known: no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address; wanted"
         " unix:///absolute/path, unix:/absolute/path or tcp://IP:port -> set it to the agent's socket, or give"
-        " --workload-socket"
+        " --workload-socket; `meshtls up` has no agent: export MESHTLS_ADMIN_INTERFACE as it says, and `meshtls check`"
+        " checks its sidecars"
     ]
 
 
