@@ -12,6 +12,7 @@ import pytest
 
 from meshtls.address import Address
 from meshtls.admin.keys import AdminKeys
+from tests.integration.cli.identity_site import running_server
 from tests.integration.sidecar.mesh import an_app, side_b
 from tests.support.ports import free_ports
 from tests.support.waiting import SECONDS
@@ -53,7 +54,7 @@ async def test_the_sidecars_at_the_named_sockets_are_checked_and_no_workload_api
         code, groups = await check()
         assert (code, list(groups), failures(groups)) == (0, ["the sidecar b"], [])
         assert [one["check"] for one in groups["the sidecar b"]] == [
-            f"the sidecar b at {path} has the version of this command",
+            f"the sidecar at {path} has the version of this command",
             "the sidecar b is ready",
             f"the app at {app.address} accepts connections",
             "its latest connections and requests were served",
@@ -66,6 +67,21 @@ async def test_the_sidecars_at_the_named_sockets_are_checked_and_no_workload_api
             " process running, with this admin.socket, as this user? -> start the process, or correct"
             f" {VARIABLE}: `meshtls up` prints another one at each start"
         ]
+
+
+async def test_a_server_at_a_named_socket_is_checked_for_its_version_and_readiness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "server.sock"
+    monkeypatch.setenv(VARIABLE, str(path))
+    with running_server(f"admin: {{socket: {path}}}\n"):
+        code, groups = await check()
+    told = {name: [(one["check"], one["result"]) for one in checks] for name, checks in groups.items()}
+    who = f"the server at {path}"
+    assert (code, told) == (
+        0,
+        {who: [(f"{who} has the version of this command", "passed"), (f"{who} is ready", "passed")]},
+    )
 
 
 async def test_an_app_that_is_down_and_a_sidecar_that_drains_fail(

@@ -55,7 +55,7 @@ async def interface_groups(interfaces: list[Interface], clock: Clock) -> AsyncIt
 
 
 async def _process_checks(at: Interface, kind: str, who: str, told: dict[str, Any], clock: Clock) -> Checks:
-    yield version_finding(f"{who} at {at.name}", str(told.get("version", "none")))
+    yield version_finding(f"the {kind} at {at.name}", str(told.get("version", "none")))
     yield await _ready_finding(at, who)
     if kind != "sidecar":
         return
