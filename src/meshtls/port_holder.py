@@ -39,14 +39,14 @@ def bind_reason(error: OSError, host: str, port: int) -> str:
 
 
 def _holder(host: str, port: int) -> str:
-    """``, by process 1234 (meshtls sidecar)``, or nothing. Never raises an OSError."""
+    """``, by process 1234 (meshtls sidecar)``, or nothing, also where a system has another /proc."""
     try:
         inodes = {b"socket:[%s]" % one for one in _listening(host, port)}
         pid = _process_with(inodes) if inodes else None
         if pid is None:
             return ""
         return ", by this process" if pid == os.getpid() else f", by process {pid} ({_program(pid)})"
-    except OSError:
+    except (OSError, ValueError, IndexError, struct.error):
         return ""
 
 
@@ -59,7 +59,7 @@ def _listening(host: str, port: int) -> list[bytes]:
     wanted = _wanted(host)
     found: dict[bool, list[bytes]] = {True: [], False: []}
     for name in ("tcp", "tcp6"):
-        with (_PROC / "net" / name).open("rb") as lines:
+        with contextlib.suppress(FileNotFoundError), (_PROC / "net" / name).open("rb") as lines:  # without IPv6
             sockets = (line.split() for line in itertools.islice(lines, 1, _MOST_SOCKETS))
             for _, local, _, _, _, _, _, _, _, inode, *_ in itertools.takewhile(lambda one: one[3] == _LISTEN, sockets):
                 address, _, hexadecimal = local.partition(b":")
