@@ -16,20 +16,21 @@ Line = Mapping[str, Any]
 
 
 def connections_in_short(record: Record, most: int = MOST) -> Record:
-    """The record of ``/connections``, asked for one more of each list than ``most``, with a line for each connection.
+    """The record with the first ``most`` of each list of connections, in columns that fit a screen.
 
-    ``peer`` is the other side's SPIFFE ID, without the trust domain if that is the sidecar's own, or its address.
+    ``peer`` is the other side's SPIFFE ID, without the trust domain if that is the sidecar's own, or its address. The
+    record of a server or an agent has no such list, and stays as it is.
     """
     own = str(record.get("spiffe_id") or "")
-    lists = {"live": _live, "ended": _ended, "requests": _request}
-    found = {name: record.get(name) for name in lists}
-    shown = {
-        name: [lists[name](one, own) for one in lines[:most]] if isinstance(lines, list) else lines
-        for name, lines in found.items()
-    }
-    cut = [name for name, lines in found.items() if isinstance(lines, list) and len(lines) > most]
-    more = f"{', '.join(cut)}: the newest {most} are shown; limit=NUMBER, or --output json, shows more"
-    return {**record, **shown, **({"more": more} if cut else {})}
+    short, cut = dict(record), []
+    for name, columns in (("live", _live), ("ended", _ended), ("requests", _request)):
+        lines = record.get(name)
+        if isinstance(lines, list) and all(isinstance(one, Mapping) for one in lines):
+            short[name] = [columns(one, own) for one in lines[:most]]
+            cut += [name] if len(lines) > most else []
+    if cut:
+        short["more"] = f"{', '.join(cut)}: the newest {most} are shown; limit=NUMBER, or --output json, shows more"
+    return short
 
 
 def _live(one: Line, own: str) -> Record:

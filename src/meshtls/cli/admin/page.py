@@ -74,16 +74,14 @@ def admin(page: str, words: tuple[str, ...], interfaces: Interfaces, out: Output
         _print_metrics(interfaces, given, out)
         return 0
     changes = page == "drain" or (page == "logging" and bool(given))
-    in_short = page == "connections" and not out.as_json and "id" not in given and "limit" not in given
-    asked = {**given, "limit": str(MOST + 1)} if in_short else given
-    records = asyncio.run(ask_all(interfaces, f"/{page}", asked, "POST" if changes else "GET"))
+    records = asyncio.run(ask_all(interfaces, f"/{page}", given, "POST" if changes else "GET"))
 
     def text(record: Record) -> str:
         if page != "connections":
             return in_words(record)
         if "id" in given:  # few, and all of them is wanted: a table would be wider than a screen
             return in_words(record, tables=False)
-        return in_words(connections_in_short(record, MOST if in_short else _ALL))
+        return in_words(connections_in_short(record, _ALL if "limit" in given else MOST))
 
     if len(records) == 1:
         out.record(records[0], text(records[0]))
