@@ -14,6 +14,8 @@ SOURCE = Path(meshtls.__file__).parent
 #: A tool of the repository, which prints the names of its own files.
 _BUILD = "proto/build.py"
 _PROC = "agent/attest/process.py"
+#: It tells who has a port.
+_HOLDER = "port_holder.py"
 #: It passes on the path of our own memory file, and reads nothing below /proc.
 _MEMORY_FILES = "tls/keys.py"
 _PRINTS = "cli/output.py"
@@ -23,7 +25,7 @@ _PARSE_ERRORS = "parse_errors.py"
 _NAMES = "x509_names.py"
 
 SPLIT = "bytes from outside have lines that end at \\n alone: split at that"
-PROC = f"/proc is read by {_PROC} alone, as bytes"
+PROC = f"/proc is read by {_PROC} and {_HOLDER} alone, as bytes"
 LOGGER = f"a logger comes from meshtls.logs.logger ({_LOGS}), whose records can't be forged"
 TEXT = f"the text of an error is escaped in {_ERRORS}: give it as arguments, one for each line"
 PARSE = f"what cryptography raises for bytes that it can't decode is one list, in {_PARSE_ERRORS}: catch PARSE_ERRORS"
@@ -101,7 +103,7 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.expr]:
 def _may_name_proc(file: str, text: str) -> bool:
     # A message may mention /proc or /proc/PID; a path begins with /proc and has the number.
     return (
-        file == _PROC
+        file in (_PROC, _HOLDER)
         or (file == _MEMORY_FILES and text.startswith("/proc/self/fd"))
         or not text.startswith("/proc")
         or "/proc/PID" in text

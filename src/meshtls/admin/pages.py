@@ -23,6 +23,7 @@ from meshtls.scalars import shown
 
 __all__ = [
     "JSON",
+    "NO_METRICS",
     "Caller",
     "Exposition",
     "Page",
@@ -37,6 +38,8 @@ __all__ = [
 
 Record = Mapping[str, object]
 JSON = "application/json"
+#: Where a sidecar's file has no ``metrics``.
+NO_METRICS = "no metrics are counted: set metrics.listen in the sidecar's file, and restart it"
 _MOST_WORDS = 32
 
 
@@ -124,7 +127,7 @@ def prometheus_page(exposition: Exposition | None = None) -> Page:
 
     async def answer(query: Query) -> Text:
         if exposition is None:
-            raise RequestError("/stats/prometheus: no metrics are counted here; /stats has what is known")
+            raise RequestError(f"/stats/prometheus: {NO_METRICS}; /stats has what is known")
         asked = exposition(query.accept)
         kind, content = await asked if isinstance(asked, Awaitable) else asked
         return Text(content, kind)

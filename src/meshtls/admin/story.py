@@ -23,6 +23,8 @@ _APART = 120.0
 #: Clocks that differ by more are worth a remark.
 _SKEW = 2.0
 _ALLOWED, _DENIED, _FAILED = Verdict.ALLOWED.value, Verdict.DENIED.value, Verdict.FAILED.value
+#: Of a caller or a server that has a sidecar nobody asked, or has none.
+_NO_RECORD = "no record: if it has a sidecar, ask that too, or give its access log with --log"
 #: What is asked for where the server's side of a connection is not known.
 _NOT_ASKED = "nothing is known of its HTTP requests"
 _ASK_SERVER = "ask the server's sidecar, too: only it reads HTTP requests"
@@ -72,7 +74,7 @@ class Story:
         yield from self._clocks()
         for name, line in (("caller", self.near), ("server", self.far)):
             if line is None:
-                yield f"  {name + ':':<8} no record: ask its sidecar too, or give its access log with --log"
+                yield f"  {name + ':':<8} {_NO_RECORD}"
             else:
                 yield f"  {name + ':':<8} {_phase(line)}"
         yield from self._tls()

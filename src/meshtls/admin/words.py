@@ -12,22 +12,23 @@ __all__ = ["in_words"]
 _WIDEST = 24
 
 
-def in_words(record: Mapping[str, object]) -> str:
-    """The record as lines; every text of it is escaped."""
-    return "\n".join(_lines(record, ""))
+def in_words(record: Mapping[str, object], *, tables: bool = True) -> str:
+    """The record as lines; every text of it is escaped. ``tables``: a list of records is a table, if it can be."""
+    return "\n".join(_lines(record, "", tables=tables))
 
 
-def _lines(record: Mapping[str, Any], indent: str) -> Iterator[str]:
+def _lines(record: Mapping[str, Any], indent: str, *, tables: bool) -> Iterator[str]:
     for name, value in record.items():
         label = printable(str(name))
         label = label.replace("_", " ") if label.isidentifier() else label  # and not in the name of a logger
         if isinstance(value, Mapping) and value:
             yield f"{indent}{label}:"
-            yield from _lines(value, indent + "  ")
+            yield from _lines(value, indent + "  ", tables=tables)
         elif isinstance(value, Sequence) and not isinstance(value, str) and value:
             if all(isinstance(one, Mapping) for one in value):
                 yield f"{indent}{label}:"
-                yield from _table(value, indent + "  ") if _is_flat(value) else _blocks(value, indent + "  ")
+                as_table = tables and _is_flat(value)
+                yield from _table(value, indent + "  ") if as_table else _blocks(value, indent + "  ", tables=tables)
             else:
                 yield f"{indent}{label + ':':<{_WIDEST}} {', '.join(map(_text, value))}"
         else:
@@ -38,11 +39,11 @@ def _is_flat(records: Sequence[Mapping[str, Any]]) -> bool:
     return all(not isinstance(value, Mapping | list | tuple) for one in records for value in one.values())
 
 
-def _blocks(records: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
+def _blocks(records: Sequence[Mapping[str, Any]], indent: str, *, tables: bool) -> Iterator[str]:
     for place, one in enumerate(records):
         if place:
             yield ""
-        yield from _lines(one, indent)
+        yield from _lines(one, indent, tables=tables)
 
 
 def _table(records: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:

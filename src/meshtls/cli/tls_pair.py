@@ -23,6 +23,7 @@ from meshtls.cli.serving import run_until_stopped
 from meshtls.errors import ConfigError, HandshakeError, HandshakeTimeoutError, LocalIdentityError
 from meshtls.logs import logger
 from meshtls.policy.authorizer import authorize_id, authorize_one_of
+from meshtls.port_holder import bind_reason
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.svid.x509 import X509Svid
@@ -63,7 +64,8 @@ def tls_server(out: Output, workload_socket: str | None, where: Address, allow: 
             try:
                 listener = await listen(where.host, where.port, source, authorize_one_of(*allow), greet)
             except OSError as error:
-                raise ConfigError(f"wanted to listen on {where}: {error.strerror or error}") from error
+                why = bind_reason(error, where.host, where.port)
+                raise ConfigError(f"wanted to listen on {where}: {why}") from error
             async with listener:
                 context = source.snapshot()
                 svid, address = context.svid, str(Address(*listener.address))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from meshtls.errors import ConfigError
+from meshtls.port_holder import bind_reason
 
 __all__ = ["tcp_listener", "unix_listener"]
 
@@ -28,10 +28,7 @@ def tcp_listener(host: str, port: int, *, name: str = "", backlog: int = _TCP_BA
     except UnicodeError as error:  # a name that no resolver takes
         raise ConfigError(f"{wanted}: {error}") from error
     except OSError as error:
-        # create_server adds the address to the text of a system call's error. Those of getaddrinfo are negative.
-        number = error.errno or 0
-        why = os.strerror(number) if number > 0 else error.strerror or str(error)
-        raise ConfigError(f"{wanted}: {why}") from error
+        raise ConfigError(f"{wanted}: {bind_reason(error, host, port)}") from error
     with listener:
         listener.setblocking(False)
         # Accepted connections inherit it. asyncio sets it only where the socket says that its protocol is TCP, which an

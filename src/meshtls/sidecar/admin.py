@@ -10,7 +10,7 @@ from meshtls.admin.certs import context_record
 from meshtls.admin.follow import ended_record, live_record, request_record, tap_page
 from meshtls.admin.info import ProcessInfo
 from meshtls.admin.levels import logging_page
-from meshtls.admin.pages import Page, Pages, Query, Record, prometheus_page, ready_page
+from meshtls.admin.pages import NO_METRICS, Page, Pages, Query, Record, prometheus_page, ready_page
 from meshtls.admin.plain import plain
 from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, RequestError
@@ -120,6 +120,7 @@ class SidecarAdmin:
             "live_connections": len(registry),
             "unproven_connections": len(registry.unproven),
             "tunnel_streams": sum(one.is_stream for one in registry.connections),
+            "metrics": NO_METRICS if self._sidecar.metrics is None else "/stats/prometheus has them",
             "ended": [
                 {"direction": direction, "outcome": outcome.name, "connections": count}
                 for (direction, outcome), count in sorted(totals.items(), key=lambda one: (one[0][0], one[0][1].name))

@@ -20,6 +20,7 @@ from typing import Any
 
 from meshtls.address import Address
 from meshtls.errors import ConfigError
+from meshtls.port_holder import bind_reason
 from meshtls.sidecar.poller import Poller
 
 __all__ = [
@@ -74,7 +75,7 @@ def listen(address: Address, key: str, *, shared: bool = False) -> socket.socket
             (address.host, address.port), family=family, backlog=_BACKLOG, reuse_port=shared
         )
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        why = bind_reason(error, address.host, address.port)
         raise ConfigError(f"{key}: wanted to listen on {address}: {why}") from error
     _prepare(listener)
     return listener

@@ -95,6 +95,25 @@ async def test_admin_shows_pages_for_people_and_for_programs(tmp_path: Path) -> 
         assert (status, out) == (0, "ready:                   yes\ntext:\n")
 
 
+async def test_connections_are_lines_that_fit_a_screen_and_one_by_its_id_is_whole(tmp_path: Path) -> None:
+    socket = ("--socket", tmp_path / "a.sock")
+    async with mesh(tmp_path) as (a, _, _):
+        lines = [await call(a) for _ in range(3)]
+        _, short, _ = await meshtls("admin", "connections", "limit=2", *socket)
+        _, usual, _ = await meshtls("admin", "connections", *socket)
+        _, one, _ = await meshtls("admin", "connections", f"id={lines[0]['connection_id']}", *socket)
+        _, whole, _ = await meshtls("admin", "connections", *socket, "--output", "json")
+    ids = [line["connection_id"] for line in reversed(lines)]
+    assert [[one for one in ids if f"  {one}  outbound   OK       " in text] for text in (short, usual)] == [
+        ids[:2],
+        ids,
+    ]
+    assert max(map(len, usual.splitlines())) <= 120
+    assert f"  local serial:            {lines[0]['local_serial']}\n" in one
+    assert [one["connection_id"] for one in json.loads(whole)["ended"]] == ids
+    assert {"local_serial", "detail", "cipher_suite"} <= set(json.loads(whole)["ended"][0])
+
+
 async def test_an_answer_of_some_megabytes_is_read_to_its_end(tmp_path: Path) -> None:
     allowed = tuple(SpiffeId.parse(f"spiffe://a.test/{'long' * 400}/{number}") for number in range(2000))
     async with an_app() as app, side_b(app.address, allow=allowed, admin=AdminKeys(socket=tmp_path / "b.sock")):
@@ -198,7 +217,8 @@ async def test_a_connection_is_explained_from_an_access_log_where_a_sidecar_can_
         packed.write_bytes(gzip.compress(log.read_bytes()))
         _, unpacked, _ = await meshtls(*words, "--log", packed)
     assert unpacked == both
-    assert "  server:  no record: ask its sidecar too" in alone
+    no_record = "no record: if it has a sidecar, ask that too, or give its access log with --log"
+    assert f"  server:  {no_record}\n" in alone
     assert (
         "  cause:   OK: the connection was allowed and closed by both sides; nothing is known of its HTTP requests\n"
         "           closed by both sides\n"
@@ -330,6 +350,8 @@ async def test_the_metrics_are_printed_as_prometheus_reads_them(tmp_path: Path) 
             status, out, err = await meshtls("admin", page, *socket)
             assert (status, err) == (0, "")
             assert [line for line in out.splitlines() if line.startswith("# TYPE meshtls_")]
+        _, out, _ = await meshtls("admin", "stats", *socket)
+        assert "\nmetrics:                 /stats/prometheus has them\n" in out
         _, record, _ = await meshtls("admin", "stats/prometheus", *socket, "--output", "json")
         assert "# TYPE meshtls_" in json.loads(record)["text"]
         _, out, _ = await meshtls("admin", "stats/prometheus", *socket, *socket)
@@ -341,8 +363,11 @@ async def test_the_metrics_are_printed_as_prometheus_reads_them(tmp_path: Path) 
         assert await meshtls("admin", "stats/prometheus", "--socket", where) == (
             1,
             "",
-            f"meshtls: {where}: /stats/prometheus: no metrics are counted here; /stats has what is known\n",
+            f"meshtls: {where}: /stats/prometheus: no metrics are counted: set metrics.listen in the sidecar's file,"
+            " and restart it; /stats has what is known\n",
         )
+        _, out, _ = await meshtls("admin", "stats", "--socket", where)
+        assert "\nmetrics:                 no metrics are counted: set metrics.listen in the sidecar's file" in out
 
 
 @pytest.mark.parametrize(

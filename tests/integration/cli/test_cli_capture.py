@@ -247,7 +247,7 @@ def test_a_connection_whose_end_is_not_seen_is_no_failure(tmp_path: Path) -> Non
     name.write_bytes(tape.pcapng((tmp_path / "keys").read_bytes()))
     why = "the connection was open when the capture ended"
     told = tell("capture", "explain", str(name))
-    words = "nothing is seen to have gone wrong in 1 connection; of 1 the result is not known\n"
+    words = "nothing is seen to have gone wrong in 1 connection; its result is not known\n"
     assert (told.code, told.out) == (0, words)
     told = tell("capture", "explain", str(name), "--connection", "1", "--output", "json").json
     assert (told["problem"], told["unknown_because"]) == ("none", why)
@@ -257,6 +257,34 @@ def test_a_connection_whose_end_is_not_seen_is_no_failure(tmp_path: Path) -> Non
     assert f"unknown because         {why}" in told.out.splitlines()
     told = tell("capture", "analyze", str(name), "--output", "html")
     assert f"Verdict: none. The capture does not prove how it ended: {why}." in told.out
+
+
+@pytest.mark.parametrize(
+    ("fine", "open_ones", "words"),
+    [
+        (1, 0, "nothing went wrong in 1 connection\n"),
+        (2, 1, "nothing is seen to have gone wrong in 3 connections; the result of 1 of them is not known\n"),
+        (1, 2, "nothing is seen to have gone wrong in 3 connections; the results of 2 of them are not known\n"),
+        (0, 2, "nothing is seen to have gone wrong in 2 connections; none of their results is known\n"),
+    ],
+)
+def test_explain_says_of_how_many_connections_the_result_is_not_known(
+    tmp_path: Path, fine: int, open_ones: int, words: str
+) -> None:
+    tape = Tape()
+    for number in range(fine + open_ones):
+        tape.wire(shaken(tmp_path), close=number < fine)
+    name = tmp_path / "some.pcapng"
+    name.write_bytes(tape.pcapng((tmp_path / "keys").read_bytes()))
+    told = tell("capture", "explain", str(name))
+    assert (told.code, told.out) == (0, words)
+
+
+def test_stats_without_keys_tell_likely_mutual_tls_as_the_table_does(site: Path) -> None:
+    told = tell("capture", "stats", str(site / "mesh.pcapng"))
+    assert "mutual                  likely yes: 1 (33.3 %), likely no: 1 (33.3 %)" in told.out.splitlines()
+    told = tell("capture", "stats", str(site / "mesh.pcapng"), "--output", "json")
+    assert told.json["mutual"] == {"likely yes": 1, "likely no": 1}
 
 
 def test_stats_add_up(site: Path) -> None:
@@ -275,7 +303,7 @@ def test_stats_as_text_have_exact_shares_and_a_line_for_each_talker(tmp_path: Pa
     (tmp_path / "three.pcapng").write_bytes(tape.pcapng())
     told = tell("capture", "stats", str(tmp_path / "three.pcapng"))
     lines = told.out.splitlines()
-    assert "protocol                TLS 2 (66.7 %), HTTP/1.1 1 (33.3 %)" in lines
+    assert "protocol                TLS: 2 (66.7 %), HTTP/1.1: 1 (33.3 %)" in lines
     assert [re.sub("[0-9]{1,20} bytes$", "N bytes", line) for line in lines[-2:]] == [
         "top talkers             10.0.0.1 -> 10.0.0.2:443 N bytes",
         "                        10.0.0.7 -> 10.0.0.2:443 N bytes",

@@ -105,12 +105,14 @@ def test_marks_are_ascii_where_the_output_is(tmp_path: Path) -> None:
 
 def test_without_an_address_the_workload_api_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    monkeypatch.delenv("MESHTLS_ADMIN_INTERFACE", raising=False)
     told = check()
     assert told.code == 1
     assert problems(told) == [
         "its address is known: no Workload API address: set SPIFFE_ENDPOINT_SOCKET, or give an address; wanted"
         " unix:///absolute/path, unix:/absolute/path or tcp://IP:port -> set it to the agent's socket, or give"
-        " --workload-socket"
+        " --workload-socket; `meshtls up` has no agent: export MESHTLS_ADMIN_INTERFACE as it says, and `meshtls check`"
+        " checks its sidecars"
     ]
 
 
@@ -205,7 +207,7 @@ def test_a_sidecar_that_does_not_run(agent: AgentProcess, site: Path) -> None:
         with listening(taken):
             assert problems(check("--sidecar", file)) == [
                 not_ready,
-                f"127.0.0.1:{taken} is free for the sidecar: Address already in use ->"
+                f"127.0.0.1:{taken} is free for the sidecar: Address already in use, by this process ->"
                 f" `ss -ltnp 'sport = :{taken}'` shows what listens there; stop it, or take another port",
             ]
         with listening(down):  # another program, which answers no probes
@@ -252,7 +254,7 @@ def test_a_server_that_does_not_run(site: Path) -> None:
         assert problems(check("--server", file)) == [
             f"the data directory {data} is private: mode 0755 gives other users access -> chmod 700 {data}",
             no_socket,
-            f"127.0.0.1:{port} is free for the server: Address already in use ->"
+            f"127.0.0.1:{port} is free for the server: Address already in use, by this process ->"
             f" `ss -ltnp 'sport = :{port}'` shows what listens there; stop it, or take another port",
         ]
     data.chmod(0o700)

@@ -1,6 +1,7 @@
 """``meshtls up``: the walk, and the mesh that stays."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -105,6 +106,10 @@ def test_the_mesh_that_stays_rotates_calls_refuses_and_drains(mesh: tuple[str, .
         asked = up.line("to ask it: export MESHTLS_ADMIN_INTERFACE=").partition("=")[2].strip()
         shown = up.line(f"b inbound OK {A} -> {B}", "stdout").rstrip()
         connection_id = shown.rpartition("[")[2].removesuffix("]")
+        table = [up.line(part).split() for part in ("  sidecar  inbound ", "  a        127.", "  b        127.")]
+        assert table[0] == ["sidecar", "inbound", "app", "outbound", "to", "health"]
+        for side, row in zip("ab", table[1:], strict=True):
+            assert row == [side, *re.findall(r"127\.0\.0\.1:[0-9]+", (tmp_path / f"sidecars/{side}.yaml").read_text())]
         sockets = [word for path in asked.split(",") for word in ("--socket", path)]
         explained = meshtls("explain", "connection", connection_id, *sockets)
         assert (explained.returncode, f"  to:      {B}\n" in explained.stdout) == (0, True)
@@ -119,13 +124,34 @@ def test_the_mesh_that_stays_rotates_calls_refuses_and_drains(mesh: tuple[str, .
         up.line("stopped")
 
 
-def test_events_can_be_read_by_a_program_and_ctrl_c_drains(mesh: tuple[str, ...]) -> None:
+def test_events_can_be_read_by_a_program_and_ctrl_c_drains(mesh: tuple[str, ...], tmp_path: Path) -> None:
     with started("up", "--output", "json", *mesh) as up:
+        serving = json.loads(up.line('"event":"serving"', "stdout"))
         event = json.loads(up.line('"event":"connection"', "stdout"))
         up.popen.send_signal(signal.SIGINT)
 
         assert up.popen.wait(120) == 0
     assert event["outcome"] == "OK"
+    a, b = serving["sidecars"]
+    assert (a["name"], a["spiffe_id"], a["metrics"], Path(a["admin"]).name) == ("a", A, None, "0.sock")
+    ports = [a["inbound"][0], a["app"], a["outbound"][0]["listen"], a["outbound"][0]["to"], a["health"]]
+    file = tmp_path / "sidecars" / "a.yaml"
+    assert ports == re.findall(r"127\.0\.0\.1:[0-9]+", file.read_text())
+    assert a["outbound"][0]["to"] == b["inbound"][0]
+
+
+def test_check_judges_what_the_mesh_runs(mesh: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPIFFE_ENDPOINT_SOCKET", raising=False)
+    with started("up", *mesh) as up:
+        exported = up.line("to ask it: export MESHTLS_ADMIN_INTERFACE=").partition("=")[2].strip()
+        monkeypatch.setenv("MESHTLS_ADMIN_INTERFACE", exported)
+        up.line("b inbound OK ", "stdout")
+        every, one = (meshtls("check", *words, "--output", "json") for words in ((), ("--sidecar", "b")))
+        assert up.stop() == 0
+    assert (every.returncode, one.returncode) == (0, 0)
+    groups = [[group["group"] for group in json.loads(done.stdout)["groups"]] for done in (every, one)]
+    assert groups == [["this machine", "the sidecar a", "the sidecar b"], ["this machine", "the sidecar b"]]
+    assert meshtls("check").returncode == 1  # it runs no more
 
 
 @pytest.mark.parametrize(
@@ -154,15 +180,20 @@ def test_a_directory_without_a_mesh_is_a_clear_error(
     assert (done.returncode, done.stderr) == (2, f"meshtls: {tmp_path / 'sidecars'}: {message}\n")
 
 
-def test_a_port_in_use_is_a_clear_error(mesh: tuple[str, ...], tmp_path: Path) -> None:
-    port = int((tmp_path / "sidecars" / "a.yaml").read_text().split("127.0.0.1:")[1].split('"')[0])
-    with socket.create_server(("127.0.0.1", port)):
+def test_a_port_in_use_is_a_clear_error_with_the_process_that_has_it(mesh: tuple[str, ...], tmp_path: Path) -> None:
+    inbound, *_, health = re.findall(r"127\.0\.0\.1:[0-9]+", (tmp_path / "sidecars" / "a.yaml").read_text())
+    with socket.create_server(("127.0.0.1", int(inbound.partition(":")[2]))):
         done = meshtls("up", "--once", *mesh)
+    with started("up", *mesh) as up:
+        up.line("serving a, b")
+        twice = meshtls("up", "--once", *mesh)
 
-    assert done.returncode == 2
-    assert (
-        done.stderr == f"meshtls: a: inbound[0].listen: wanted to listen on 127.0.0.1:{port}: Address already in use\n"
-    )
+    for one, key, address, program in (
+        (done, "inbound[0].listen", inbound, f"{os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"),
+        (twice, "health", health, f"{up.popen.pid} (meshtls up)"),
+    ):
+        why = f"Address already in use, by process {program}"
+        assert (one.returncode, one.stderr) == (2, f"meshtls: a: {key}: wanted to listen on {address}: {why}\n")
 
 
 def test_the_app_of_the_mesh_is_reached_in_clear_on_loopback(mesh: tuple[str, ...], tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = await refusal(config_for(tmp_path, bind_port=port))
-    assert str(error) == f"bind_port: wanted to listen on 127.0.0.1:{port}: Address already in use"
+    assert str(error) == f"bind_port: wanted to listen on 127.0.0.1:{port}: Address already in use, by this process"
 
 
 async def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

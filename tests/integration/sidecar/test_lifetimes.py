@@ -579,4 +579,5 @@ async def test_an_address_that_is_taken_is_named_with_its_key() -> None:
         with pytest.raises(ConfigError) as raised:
             async with running(config, ConstantSource(as_b())):
                 pass
-    assert str(raised.value) == f"b: inbound[1].listen: wanted to listen on {address}: Address already in use"
+    why = "Address already in use, by this process"
+    assert str(raised.value) == f"b: inbound[1].listen: wanted to listen on {address}: {why}"

@@ -325,7 +325,8 @@ async def test_an_outbound_address_that_cannot_be_bound_leaves_the_inbound_liste
         taken = OutboundConfig(listen=app.address, to=app.address, peer=A, tunnel=True)
         wanted = msgspec.structs.replace(b.sidecar.config, inbound=(added,), outbound=(taken,))
         with pytest.raises(
-            ConfigError, match=r"^b: outbound\[0\].listen: wanted to listen on .*: Address already in use$"
+            ConfigError,
+            match=r"^b: outbound\[0\].listen: wanted to listen on .*: Address already in use, by this process$",
         ):
             b.sidecar.reload(wanted)
         assert b.sidecar.view is view

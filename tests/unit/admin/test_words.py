@@ -28,3 +28,13 @@ def test_a_record_is_lines_a_flat_list_a_table_and_nothing_of_it_controls_the_te
         "blocks:",
         "  chain:                   one",
     ]
+
+
+def test_without_tables_each_record_of_a_list_has_lines_of_its_own() -> None:
+    assert in_words({"rows": [{"source": "a", "n": 1}, {"source": "b"}]}, tables=False).split("\n") == [
+        "rows:",
+        "  source:                  a",
+        "  n:                       1",
+        "",
+        "  source:                  b",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import socket
 import sys
 from datetime import UTC, datetime
@@ -873,6 +874,7 @@ def test_replay_says_in_words_whether_it_can_go_strict(cli: Cli) -> None:
         "Newly denied: allowed when recorded, and denied by these policies (3)\n"
     )
     assert "Can it go STRICT? No: 1 caller came in plaintext, 1 times. STRICT would refuse them:\n" in out
+    assert re.search(r"^ *count +from +to +port +proposed mode +last *$", out, re.MULTILINE)
 
     code, out, _ = cli(*REPLAY, cli.write("b.log", LINES[0]))
     assert (code, out) == (

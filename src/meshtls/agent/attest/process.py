@@ -3,7 +3,7 @@
 A PID alone is not enough: the process may end and another may get its PID. A read through the directory gives data of
 the process that had the PID when the directory was opened, or fails.
 
-This is the only module that reads ``/proc``, and it returns bytes; ``proc_text`` parses them.
+Only this module reads ``/proc`` of callers, and it returns bytes; ``proc_text`` parses them.
 """
 
 from __future__ import annotations

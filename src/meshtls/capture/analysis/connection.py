@@ -63,6 +63,12 @@ class Handshake(msgspec.Struct, frozen=True):
     state: str = ""
     legal: bool | None = None
 
+    @property
+    def mutual_shown(self) -> str:
+        """``mutual`` for people: "likely yes" or "likely no" where it is not proven, and there are signs."""
+        is_likely = self.mutual == "unknown" and self.mutual_likely != "unknown"
+        return f"likely {self.mutual_likely}" if is_likely else self.mutual
+
 
 class Alert(msgspec.Struct, frozen=True):
     """An alert. ``name`` is "" of one that is encrypted. ``ms``: since the first packet.

@@ -57,7 +57,7 @@ class Figures:
         shake = one.handshake
         if shake is not None:
             values |= {"version": shake.version, "suite": shake.suite, "group": shake.group}
-            values |= {"mutual": shake.mutual, "resumed": shake.resumed}
+            values |= {"mutual": shake.mutual_shown, "resumed": shake.resumed}
             if shake.ms is not None and len(self._times) < _MOST_TIMES:
                 self._times.append(shake.ms)
         for name, value in values.items():

@@ -43,7 +43,7 @@ def row_of(one: Connection) -> tuple[str, ...]:
         (shake.version if shake is not None else "") or one.protocol,
         (shake.suite.removeprefix("TLS_") if shake is not None else "") or "-",
         (shake.group if shake is not None else "") or "-",
-        _mutual(one),
+        shake.mutual_shown if shake is not None else "-",
         shake.resumed if shake is not None else "-",
         f"{shake.ms:.1f}" if shake is not None and shake.ms is not None else "-",
         str(shake.round_trips) if shake is not None and shake.round_trips is not None else "-",
@@ -56,15 +56,6 @@ def row_of(one: Connection) -> tuple[str, ...]:
 def bytes_of(one: Connection) -> str:
     """The bytes of the applications; estimated ones have a mark: ``~``, or ``<=`` where records look padded."""
     return f"{marks_of(estimated=one.estimated, at_most=one.at_most).amount}{one.application_bytes}"
-
-
-def _mutual(one: Connection) -> str:
-    shake = one.handshake
-    if shake is None:
-        return "-"
-    if shake.mutual == "unknown" and shake.mutual_likely != "unknown":
-        return f"likely {shake.mutual_likely}"
-    return shake.mutual
 
 
 def _who(end: End) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 
 import click
 
 from meshtls.admin.asking import Interfaces, ask_all, ask_text
+from meshtls.admin.in_short import MOST, connections_in_short
+from meshtls.admin.pages import Record
 from meshtls.admin.words import in_words
 from meshtls.cli.admin.client import admin_options
 from meshtls.cli.options import output_option
@@ -16,6 +19,8 @@ from meshtls.printable import printable
 
 __all__ = ["admin"]
 
+#: More than any list has.
+_ALL = sys.maxsize
 #: The one page that is text and no record.
 _METRICS = "stats/prometheus"
 _PAGES = (
@@ -54,6 +59,8 @@ class _Page(click.Choice[str]):
 def admin(page: str, words: tuple[str, ...], interfaces: Interfaces, out: Output) -> int:
     """Show a page of a running sidecar, agent or server; `meshtls admin help` lists them with their words.
 
+    `connections` shows the newest 20, and limit=NUMBER more; id=ID shows all that is known of one.
+
     Two of them change something: `meshtls admin drain`, and `meshtls admin logging level=DEBUG`, to which
     logger=meshtls.tls confines it. Exit code 1: the process refuses, or `ready` says that it is not.
     """
@@ -68,11 +75,19 @@ def admin(page: str, words: tuple[str, ...], interfaces: Interfaces, out: Output
         return 0
     changes = page == "drain" or (page == "logging" and bool(given))
     records = asyncio.run(ask_all(interfaces, f"/{page}", given, "POST" if changes else "GET"))
+
+    def text(record: Record) -> str:
+        if page != "connections":
+            return in_words(record)
+        if "id" in given:  # few, and all of them is wanted: a table would be wider than a screen
+            return in_words(record, tables=False)
+        return in_words(connections_in_short(record, _ALL if "limit" in given else MOST))
+
     if len(records) == 1:
-        out.record(records[0], in_words(records[0]))
+        out.record(records[0], text(records[0]))
     else:
         named = [{"asked": at.name, **record} for at, record in zip(interfaces, records, strict=True)]
-        out.record({"processes": named}, "\n\n".join(map(in_words, named)))
+        out.record({"processes": named}, "\n\n".join(map(text, named)))
     return 1 if page == "ready" and not all(record.get("ready") for record in records) else 0
 
 

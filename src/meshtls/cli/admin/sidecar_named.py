@@ -11,7 +11,7 @@ from meshtls.admin.asking import Interface, ask, processes_at
 from meshtls.cli.admin.sockets import VARIABLE, named_sockets, socket_in_file
 from meshtls.errors import ConfigError, RequestError
 
-__all__ = ["sidecar_interfaces"]
+__all__ = ["names_a_file", "running_sidecar", "sidecar_interfaces"]
 
 
 def sidecar_interfaces(named: str) -> list[Interface]:
@@ -19,12 +19,21 @@ def sidecar_interfaces(named: str) -> list[Interface]:
 
     Raises ConfigError where none is found.
     """
+    if names_a_file(named):
+        return processes_at(socket_in_file(Path(named)))
+    return asyncio.run(running_sidecar(named))
+
+
+def names_a_file(named: str) -> bool:
+    """Whether this is the path of a sidecar's file, and neither an admin socket nor a name. The file may be missing."""
     path = Path(named)
-    if _is_socket(path):
-        return processes_at(path)
-    if path.exists() or os.sep in named or path.suffix:
-        return processes_at(socket_in_file(path))
-    return [asyncio.run(_of_name(named))]
+    return not _is_socket(path) and (path.exists() or os.sep in named or bool(path.suffix))
+
+
+async def running_sidecar(named: str) -> list[Interface]:
+    """Where a sidecar answers, by its admin socket or its name. Raises ConfigError where none is found."""
+    path = Path(named)
+    return processes_at(path) if _is_socket(path) else [await _of_name(named)]
 
 
 async def _of_name(name: str) -> Interface:

@@ -46,11 +46,17 @@ def explain(file: str, keylog: Path | None, bundle: Path | None, number: int | N
         if not total:
             words = "there is no connection to explain"
         elif unknown:
-            words = f"nothing is seen to have gone wrong in {counted(total)}; of {unknown} the result is not known"
+            words = f"nothing is seen to have gone wrong in {counted(total)}; {_not_known(unknown, total)}"
         out.record({"connections": total, "problem": "", "unknown": unknown}, words)
         return captures.exit_code
     out.record(_record(chosen) | ({"connections_with_problems": failed} if failed > 1 else {}))
     return captures.exit_code
+
+
+def _not_known(count: int, total: int) -> str:
+    if count == total:
+        return "its result is not known" if total == 1 else "none of their results is known"
+    return "the result of 1 of them is not known" if count == 1 else f"the results of {count} of them are not known"
 
 
 def _comes_before(one: Connection, other: Connection) -> bool:

@@ -97,7 +97,7 @@ def _ended_text(one: Connection) -> str:
             shake.version,
             shake.suite,
             shake.group,
-            f"mTLS: {shake.mutual}",
+            f"mTLS: {shake.mutual_shown}",
             "decrypted" if shake.decrypted else "",
         ]
     result = one.outcome.name if one.outcome is not None else "result not known"

@@ -52,4 +52,4 @@ def stats(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, out:
 
 
 def _share(key: str, count: int, connections: int) -> str:
-    return f"{key} {count} ({100 * count / connections:.1f} %)"
+    return f"{key}: {count} ({100 * count / connections:.1f} %)"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from meshtls.address import Address
 from meshtls.cli.check.finding import Claim, Finding, failed, passed
+from meshtls.port_holder import bind_reason
 
 __all__ = [
     "NOT_THERE",
@@ -133,6 +134,8 @@ def is_free(address: Address) -> str:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(where)
             sock.listen(1)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no resolver takes
-        return getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        return bind_reason(error, address.host, address.port)
+    except UnicodeError as error:  # a name that no resolver takes
+        return str(error)
     return ""

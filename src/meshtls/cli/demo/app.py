@@ -18,6 +18,7 @@ from meshtls.cli.options import ADDRESS, output_option
 from meshtls.cli.output import Output
 from meshtls.cli.serving import readiness_at, stop_signal, tell_health
 from meshtls.errors import ConfigError
+from meshtls.port_holder import bind_reason
 
 __all__ = ["DemoApp", "app", "serve_app"]
 
@@ -101,6 +102,7 @@ async def serve_app(app: DemoApp, listen: Address) -> AsyncIterator[Address]:
     try:
         server = await asyncio.start_server(app.handle, listen.host, listen.port)
     except OSError as error:
-        raise ConfigError(f"app {app.name}: wanted to listen on {listen}: {error.strerror or error}") from error
+        why = bind_reason(error, listen.host, listen.port)
+        raise ConfigError(f"app {app.name}: wanted to listen on {listen}: {why}") from error
     async with server:
         yield Address(*server.sockets[0].getsockname()[:2])

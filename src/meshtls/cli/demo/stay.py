@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from meshtls.cli.admin.sockets import VARIABLE
+from meshtls.cli.demo.addresses import address_record, address_table
 from meshtls.cli.demo.mesh import LocalMesh, Member, local_mesh
 from meshtls.cli.demo.report import duration
 from meshtls.cli.demo.shown import Shown
@@ -111,6 +112,10 @@ def json_line(event: Event) -> str:
         }
     else:
         fields = {"event": "connection", **msgspec.to_builtins(access_line(event))}
+    return _one_line(fields)
+
+
+def _one_line(fields: dict[str, object]) -> str:
     return printable_json(msgspec.json.encode(fields).decode())
 
 
@@ -129,10 +134,17 @@ async def stay(plan: Plan) -> int:
             publish_bundle(plan.certs, mesh.authority.bundle)
             tell(f"serving {', '.join(member.name for member in mesh.members)}", err=True)
             tell(f"to ask it: export {VARIABLE}={','.join(one.name for one in shown.interfaces)}", err=True)
+            dashboard = None
             if plan.dashboard and not shown.has_dashboard:
                 tell("no dashboard: pip install 'meshtls[dashboard]'", err=True)
             elif plan.dashboard:
-                tell(f"dashboard: http://{await opened.enter_async_context(shown.serving())}/", err=True)
+                dashboard = f"http://{await opened.enter_async_context(shown.serving())}/"
+                tell(f"dashboard: {dashboard}", err=True)
+            if plan.json:
+                sidecars = [address_record(one) for one in mesh.members]
+                tell(_one_line({"event": "serving", "dashboard": dashboard, "sidecars": sidecars}))
+            else:
+                tell(*address_table(mesh.members), err=True)
             async with asyncio.TaskGroup() as tasks:
                 work = [tasks.create_task(_follow_rotations(member, journal)) for member in mesh.members]
                 seconds = plan.call_every.total_seconds()

@@ -132,7 +132,7 @@ def _tell(report: Report, lines: LogLines, limit: int) -> None:
             tell(f"and {len(groups) - limit} more rows; --limit or --output json shows them")
     tell("", *_can_go_strict(report))
     if report.plaintext_callers:
-        table = _table("count", "from", "to", "port", "mode", "last")
+        table = _table("count", "from", "to", "port", "proposed mode", "last")
         for caller in report.plaintext_callers[:limit]:
             table.add_row(
                 str(caller.count), Text(printable(caller.address)), caller.destination, _port(caller.port), caller.mode,
