@@ -168,7 +168,7 @@ def test_a_sidecar_without_its_first_svid_answers_why_and_goes_on_at_the_same_so
         assert asked("ready") == (0, {"ready": True, "text": ""})
         assert asked("server_info")[1]["state"] == "serving"
         assert (tmp_path / "b.sock").stat().st_ino == inode
-        assert got(health, "/ready") == (200, "ready\n")
+        assert got(health, "/ready") == (200, f"ready\nsidecar b ({WEB})\n")
         _, scraped = got(metrics, "/metrics")
         assert {"meshtls_ready 1", "meshtls_svid_valid 1"} <= set(scraped.splitlines())
         assert b.stop() == 0

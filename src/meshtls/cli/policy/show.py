@@ -16,7 +16,7 @@ from meshtls.cli.output import Output, Record, Terminal, tell
 from meshtls.cli.policy.rule_words import Fields, fields_of, fields_words
 from meshtls.cli.policy.sidecar_file import Enforced, enforced_by, policies_of
 from meshtls.cli.policy.words import Principals, mode_words
-from meshtls.cli.serving import readiness_at
+from meshtls.cli.probing import probed
 from meshtls.errors import MeshtlsError
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.istio.rules import CompiledRule
@@ -73,10 +73,7 @@ def _running(config: SidecarConfig, listeners: list[Enforced]) -> Readiness | No
             return Readiness(False, str(error))
     if config.health is None:
         return None
-    try:
-        return asyncio.run(readiness_at(config.health, "/ready"))
-    except MeshtlsError as error:
-        return Readiness(False, str(error))
+    return asyncio.run(probed(config.health, config.process)).state
 
 
 async def _enforced(processes: Interfaces, listeners: list[Enforced]) -> Readiness:
