@@ -69,13 +69,23 @@ class ProcessName:
         """Why ``found``, which answered at ``where``, is not this process; empty if it is. What either of them does not
         tell is no difference.
         """
-        pairs = ((self.name, found.name), (self.identity, found.identity))
-        if self.kind is found.kind and not any(a and b and printable(a) != printable(b) for a, b in pairs):
+        named = _differ(self.name, found.name) and not self._may_be_same_path(found)
+        if self.kind is found.kind and not named and not _differ(self.identity, found.identity):
             return ""
         return (
             f"{where} is answered by {found}; wanted {self}: another process has it, or this one was started with an"
             " older file"
         )
 
+    def _may_be_same_path(self, found: ProcessName) -> bool:
+        """Whether one has a relative path, from a directory that is not told, and the other an absolute one."""
+        if self.kind is ProcessKind.SIDECAR:
+            return False
+        return self.name.startswith("/") is not found.name.startswith("/")
+
     def __str__(self) -> str:
         return printable(f"{self.kind.value} {self.name} ({self.identity})")
+
+
+def _differ(one: str, other: str) -> bool:
+    return bool(one and other and printable(one) != printable(other))

@@ -687,7 +687,8 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
     health: Annotated[
         Address | None,
         Key(
-            "Where /live and /ready are answered, in plaintext, from the start on.",
+            "Where /live and /ready are answered, in plaintext, from the start on; /ready also has the sidecar's"
+            " name and SPIFFE ID.",
             ADDRESS,
             default="none: no probes are answered",
         ),

@@ -94,6 +94,17 @@ def test_another_process_is_told_by_kind_name_and_identity(found: ProcessName, m
     assert A.mismatch(found, "it") == mismatch
 
 
+@pytest.mark.parametrize(
+    ("path", "is_other"),
+    [("/run/agent.sock", False), ("/run/other.sock", True), ("agent.sock", False), ("", False)],
+)
+def test_an_absolute_path_is_no_other_than_a_relative_one(path: str, is_other: bool) -> None:
+    found = ProcessName(ProcessKind.AGENT, path, "example.org")
+    assert bool(AGENT.mismatch(found, "it")) is is_other
+    elsewhere = ProcessName(ProcessKind.AGENT, path, "b.org")
+    assert AGENT.mismatch(elsewhere, "it") == f"it is answered by {elsewhere}; wanted {AGENT}{END}"
+
+
 def test_a_name_that_is_not_printable_is_the_same_after_it_was_sent() -> None:
     odd = ProcessName(ProcessKind.SIDECAR, "a\tb", "spiffe://example.org/a")
     sent = ProcessName.of_line(str(odd))

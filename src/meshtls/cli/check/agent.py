@@ -12,7 +12,14 @@ from meshtls.agent.node.store import NodeStore
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import free_findings, given, in_use, silent_findings, unused_findings
+from meshtls.cli.check.listeners import (
+    free_findings,
+    given,
+    in_use,
+    mismatch_findings,
+    silent_findings,
+    unused_findings,
+)
 from meshtls.cli.check.peers import peer_finding
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import private_finding, room_finding, socket_finding
@@ -40,7 +47,9 @@ async def agent_checks(file: Loaded[AgentConfig], clock: Clock) -> Checks:
     config = file.config
     if config is None:
         return
-    running = await running_process(config.admin)
+    running = await running_process(config.admin, config.process)
+    for finding in mismatch_findings(running, "the agent"):
+        yield finding
     serves = socket_finding(config.endpoint.socket_path, "the agent").mark is Mark.PASSED
     runs, kept = running.runs or serves, None
     if config.data_dir is not None:

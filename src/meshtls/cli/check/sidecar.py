@@ -13,7 +13,7 @@ from meshtls.cli.check.agent import probe_finding
 from meshtls.cli.check.connections import connection_checks
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import Listening, free_findings, given, in_use, unused_findings
+from meshtls.cli.check.listeners import Listening, free_findings, given, in_use, mismatch_findings, unused_findings
 from meshtls.cli.check.peers import balanced_peer_finding, peer_finding, reached, reached_finding
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import is_free
@@ -74,7 +74,9 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
         return
     context = seen.context
     trust = Trust(1, context.bundles, context.revocations) if context is not None else None
-    running = await running_process(config.admin)
+    running = await running_process(config.admin, config.process)
+    for finding in mismatch_findings(running, "the sidecar"):
+        yield finding
     answers = config.health is not None and await in_use(config.health, running)
     probes, is_other = await _probes(config, config.health) if answers and config.health else (None, False)
     # One that has no SVID yet answers probes, and has none of its listeners.
@@ -99,7 +101,7 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
     else:
         async for finding in free_findings(listening, "the sidecar"):
             yield finding
-    if runs and config.admin is not None and config.admin.socket is not None:
+    if runs and config.admin is not None and config.admin.socket is not None and not running.mismatch:
         async for finding in connection_checks(config.admin.socket, clock.now(), file.path):
             yield finding
     for inbound in config.inbound:
