@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshtls.observe.health import ReadyAnswer, answer_probe, read_ready
 from meshtls.observe.process_name import ProcessKind, ProcessName
@@ -83,3 +85,10 @@ def test_an_answer_is_read_as_it_was_meant(status: int, state: Readiness, read: 
 )
 def test_what_meshtls_does_not_answer_is_not_read(status: int, body: bytes) -> None:
     assert read_ready(status, body) is None
+
+
+@given(status=st.sampled_from([200, 503]), start=st.sampled_from(["ready", "ready; ", "waiting for "]), rest=st.text())
+def test_whatever_a_stranger_answers_is_told_in_printable_characters(status: int, start: str, rest: str) -> None:
+    found = read_ready(status, f"{start}{rest}".encode("utf-8", "surrogatepass"))
+    if found is not None:
+        assert f"{found.state.text}{found.process}".isprintable()
