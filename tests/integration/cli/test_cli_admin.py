@@ -93,7 +93,7 @@ async def test_admin_shows_pages_for_people_and_for_programs(tmp_path: Path) -> 
         assert str(B) in out
         status, out, _ = await meshtls("admin", "ready", "--socket", tmp_path / "b.sock")
         lines = ["ready:                   yes", "text:", "kind:                    sidecar"]
-        lines += ["name:                    b", f"spiffe_id:               {B}"]
+        lines += ["name:                    b", f"spiffe id:               {B}"]
         assert (status, out.splitlines()) == (0, lines)
 
 
