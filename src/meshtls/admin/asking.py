@@ -14,8 +14,19 @@ from urllib.parse import urlencode
 from meshtls.address import Address
 from meshtls.errors import ConfigError, RequestError
 from meshtls.json_text import read_json
+from meshtls.observe.process_name import ProcessName
 
-__all__ = ["Interface", "Interfaces", "ask", "ask_all", "ask_text", "followed", "is_admin_interface", "processes_at"]
+__all__ = [
+    "Interface",
+    "Interfaces",
+    "ask",
+    "ask_all",
+    "ask_text",
+    "followed",
+    "is_admin_interface",
+    "mistaken",
+    "processes_at",
+]
 
 _NOT_ADMIN = (
     "this is not the admin interface (admin.socket), which answers in HTTP; the server's socket_path and an agent's"
@@ -71,6 +82,12 @@ async def ask_text(at: Interface, path: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{at.name}: wanted text in UTF-8, got {error}") from error
+
+
+async def mistaken(at: Interface, wanted: ProcessName) -> str:
+    """Why the process there is not the wanted one; empty if it is. Raises as ``ask``."""
+    found = ProcessName.of_record(await ask(at, "/server_info"))
+    return wanted.mismatch(found, f"the admin interface {at.name}") if found is not None else ""
 
 
 async def is_admin_interface(path: Path) -> bool:

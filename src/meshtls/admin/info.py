@@ -9,16 +9,17 @@ from importlib.metadata import version
 
 from meshtls.admin.pages import Record
 from meshtls.clock import Clock
+from meshtls.observe.process_name import ProcessName
 from meshtls.svid.x509 import format_moment
 
 __all__ = ["ProcessInfo"]
 
 
 class ProcessInfo:
-    """Made when the process begins to serve. ``kind`` is sidecar, agent or server."""
+    """Made when the process begins to serve."""
 
-    def __init__(self, kind: str, clock: Clock) -> None:
-        self._kind = kind
+    def __init__(self, process: ProcessName, clock: Clock) -> None:
+        self._process = process
         self._clock = clock
         self._started = clock.now()
         self._began = clock.monotonic()
@@ -26,7 +27,7 @@ class ProcessInfo:
     def record(self, **more: object) -> Record:
         """The page, with what the kind of process has beside."""
         return {
-            "kind": self._kind,
+            **self._process.record(),
             **more,
             "version": version("meshtls"),
             "python": platform.python_version(),

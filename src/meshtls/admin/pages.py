@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from meshtls.address import Address, is_loopback
 from meshtls.admin.words import in_words
 from meshtls.errors import RequestError
+from meshtls.observe.process_name import ProcessName
 from meshtls.observe.readiness import Readiness
 from meshtls.printable import printable_json, printable_lines
 from meshtls.rpc.small_http import Answer, Request
@@ -108,18 +109,18 @@ class Page:
         return (*reads, "POST") if self.change is not None else reads
 
 
-def ready_page(readiness: Callable[[], Readiness | Awaitable[Readiness]]) -> Page:
-    """``/ready``, for probes as well: 503 while it is not."""
+def ready_page(readiness: Callable[[], Readiness | Awaitable[Readiness]], process: ProcessName) -> Page:
+    """``/ready`` of ``process``, for probes as well: 503 while it is not."""
 
     async def answer(query: Query) -> Record:
         asked = readiness()
         state = asked if isinstance(asked, Readiness) else await asked
-        return {"ready": state.ready, "text": state.text}
+        return {"ready": state.ready, "text": state.text, **process.record()}
 
     def status(content: Content) -> int:
         return 200 if isinstance(content, Mapping) and content["ready"] else 503
 
-    return Page("/ready", "Whether it is ready, or why not.", answer, status=status)
+    return Page("/ready", "Whether it is ready, or why not, and which process answers.", answer, status=status)
 
 
 def prometheus_page(exposition: Exposition | None = None) -> Page:

@@ -29,7 +29,7 @@ def agent_pages(
 ) -> Pages:
     """``config`` is the one in use."""
     clock = agent.identities.clock
-    info = ProcessInfo("agent", clock)
+    info = ProcessInfo(agent.process, clock)
     cache = agent.identities.cache
 
     def certs(query: Query) -> Record:
@@ -85,7 +85,6 @@ def agent_pages(
         svid = identity.svid
         return info.record(
             spiffe_id=str(svid.spiffe_id) if svid is not None else None,
-            trust_domain=str(config().trust_domain),
             state=draining.state,
         )
 
@@ -106,7 +105,7 @@ def agent_pages(
             ),
             Page("/routes", "What it serves, and which server it follows.", routes),
             Page("/policies", "The entries: which workloads get which identity, and when it is renewed.", policies),
-            ready_page(lambda: draining.readiness(agent.readiness())),
+            ready_page(lambda: draining.readiness(agent.readiness()), agent.process),
             draining.page(),
             logging_page(),
             Page("/server_info", "What runs here, and since when.", server_info),

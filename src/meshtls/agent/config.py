@@ -23,6 +23,7 @@ from meshtls.config.reading import Found, read, read_section
 from meshtls.config.spire import either_form
 from meshtls.logs import LogFormat
 from meshtls.observe.metrics.keys import scrape_notices
+from meshtls.observe.process_name import ProcessKind, ProcessName
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["AgentConfig", "load_config", "parse_config", "reloaded"]
@@ -60,6 +61,11 @@ class AgentConfig:
     @property
     def trust_domain(self) -> TrustDomain:
         return self.bundle.trust_domain
+
+    @property
+    def process(self) -> ProcessName:
+        """Which agent runs with this file."""
+        return ProcessName(ProcessKind.AGENT, str(self.endpoint.socket_path), str(self.trust_domain))
 
 
 def load_config(path: Path) -> AgentConfig:

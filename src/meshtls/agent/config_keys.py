@@ -283,7 +283,12 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     ] = DEFAULT_SIZE_LIMIT
     limits: Annotated[ListenerLimits, Key("Limits for each caller of the socket.", live=True)] = DEFAULT_LIMITS
     health: Annotated[
-        Address | None, Key("Where /live and /ready are answered, in plaintext.", ADDRESS, default="nowhere")
+        Address | None,
+        Key(
+            "Where /live and /ready are answered, in plaintext; /ready also has the trust domain and socket_path.",
+            ADDRESS,
+            default="nowhere",
+        ),
     ] = None
     admin: Annotated[AdminKeys | None, Key("Where the admin interface answers.", default="nowhere")] = None
     metrics: Annotated[MetricsKeys | None, Key("Where metrics are scraped over TCP.", default="nowhere")] = None

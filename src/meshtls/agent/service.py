@@ -21,6 +21,7 @@ from meshtls.agent.upstream import Upstream
 from meshtls.agent.workload_api import WorkloadApi
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError
+from meshtls.observe.process_name import ProcessKind, ProcessName
 from meshtls.observe.readiness import Readiness
 from meshtls.rpc.grpc_listener import SetLimits
 from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
@@ -88,7 +89,7 @@ class Agent:
             serving = serve_callers(services, listener, self.endpoint.limits, self.counting)
             self._set_limits = await opening.enter_async_context(serving)
             if self.endpoint.health:
-                health = serve_health(*self.endpoint.health, self.readiness)
+                health = serve_health(*self.endpoint.health, self.readiness, self.process)
                 self.health_port = await opening.enter_async_context(health)
             self._open = opening.pop_all()
         return self
@@ -116,6 +117,12 @@ class Agent:
     def address(self) -> str:
         """The value for a workload's SPIFFE_ENDPOINT_SOCKET."""
         return f"unix://{self.endpoint.socket_path}"
+
+    @property
+    def process(self) -> ProcessName:
+        """Which agent this is, for those that ask it by a port."""
+        domain = self.identities.upstream.trust_domain
+        return ProcessName(ProcessKind.AGENT, str(self.endpoint.socket_path), str(domain))
 
     def __repr__(self) -> str:
         return f"<Agent {self.address} {self.identities.cache!r}>"

@@ -16,10 +16,10 @@ from meshtls.agent.node.store import NodeStore
 from meshtls.agent.run import running_agent
 from meshtls.cli.options import config_option, output_option, workload_address
 from meshtls.cli.output import Output
+from meshtls.cli.probing import probed
 from meshtls.cli.serving import (
     keep_reloading,
     log_as_configured,
-    readiness_at,
     run_until_stopped,
     tell_health,
     tell_valid,
@@ -102,7 +102,7 @@ async def _serve(file: Path, config: AgentConfig, out: Output) -> None:
 
 async def _readiness(config: AgentConfig) -> Readiness:
     if config.endpoint.health:
-        return await readiness_at(Address(*config.endpoint.health), "/ready")
+        return (await probed(Address(*config.endpoint.health), config.process)).state
     async with WorkloadApiClient(workload_address(str(config.endpoint.socket_path)), timeout=_SECONDS) as client:
         try:
             await client.fetch_x509_context()

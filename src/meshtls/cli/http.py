@@ -10,13 +10,30 @@ from dataclasses import dataclass
 
 from meshtls.address import Address
 
-__all__ = ["HttpError", "Response", "get", "read_request", "read_to_end", "response"]
+__all__ = [
+    "HttpError",
+    "HttpTimeoutError",
+    "NotHttpError",
+    "Response",
+    "get",
+    "read_request",
+    "read_to_end",
+    "response",
+]
 
 _MAX_BODY = 1 << 20
 
 
 class HttpError(Exception):
     """There was no response, or an invalid one."""
+
+
+class HttpTimeoutError(HttpError):
+    """There was no whole response in time."""
+
+
+class NotHttpError(HttpError):
+    """The connection was made, and no valid response came on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,7 @@ async def get(address: Address, path: str, timeout: float = 10.0) -> Response:
                     await writer.wait_closed()
             return _parse(data)
     except TimeoutError as error:
-        raise HttpError(f"{address} gave no answer within {timeout:g} s") from error
+        raise HttpTimeoutError(f"{address} gave no answer within {timeout:g} s") from error
     except OSError as error:
         # asyncio's message differs from the system's.
         raise HttpError(f"{address}: {os.strerror(error.errno) if error.errno else error}") from error
@@ -54,7 +71,7 @@ async def read_to_end(reader: asyncio.StreamReader, most: int) -> bytes:
     while chunk := await reader.read(1 << 16):
         data += chunk
         if len(data) > most:
-            raise HttpError(f"wanted an answer of at most {most} bytes")
+            raise NotHttpError(f"wanted an answer of at most {most} bytes")
     return bytes(data)
 
 
@@ -85,12 +102,12 @@ def _parse(data: bytes) -> Response:
         or not words[0].startswith(b"HTTP/1.")
         or not re.fullmatch(rb"[0-9]{3}", words[1])
     ):
-        raise HttpError("the connection was closed without an HTTP answer")
+        raise NotHttpError("the connection was closed without an HTTP answer")
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and re.fullmatch(rb"[0-9]{1,18}", value.strip()):
             length = int(value)
             if len(body) != length:
-                raise HttpError(f"wanted {length} bytes of an answer, got {len(body)}")
+                raise NotHttpError(f"wanted {length} bytes of an answer, got {len(body)}")
             break
     return Response(int(words[1]), body)

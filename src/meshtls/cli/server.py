@@ -71,11 +71,14 @@ def healthcheck(config: Path, out: Output) -> int:
     """Ask the server that runs with this file whether it is ready."""
     from meshtls.server.config import load_config
 
-    access = ServerAccess(load_config(config).socket_path, of_file=True)
+    loaded = load_config(config)
+    access = ServerAccess(loaded.socket_path, of_file=True)
     try:
         health = access.ask(lambda api: api.health())
     except LocalIdentityError as error:
         return tell_health(out, Readiness(False, str(error)))
+    if mismatch := loaded.process.mismatch(health.process_at(loaded.socket_path), f"the socket {loaded.socket_path}"):
+        return tell_health(out, Readiness(False, mismatch))
     return tell_health(out, Readiness(health.ready, health.waiting_for).telling(*health.troubles))
 
 

@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
-from meshtls.address import Address
-from meshtls.cli.http import HttpError, get
 from meshtls.cli.options import log_to_stderr
 from meshtls.cli.output import Output, Record, tell
 from meshtls.clock import SystemClock
@@ -34,7 +32,6 @@ __all__ = [
     "keep_reloading",
     "log_as_configured",
     "log_changes",
-    "readiness_at",
     "run_until_stopped",
     "stop_signal",
     "tell_health",
@@ -48,9 +45,6 @@ _serving = logger("meshtls.serving")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds from a signal to the forced end, less than the 10 that Docker waits.
 GRACE = 8.0
-#: Seconds that a healthcheck waits for an answer.
-_PROBE_SECONDS = 3.0
-_READY = "ready; "
 
 
 class _Config(Protocol):
@@ -166,23 +160,11 @@ def tell_valid(
     out.record(record, "\n".join([*(told if notices else ()), f"{file}: {makes}", *(f"  {one}" for one in does)]))
 
 
-async def readiness_at(address: Address, path: str) -> Readiness:
-    """The readiness that the probe endpoint at this address reports, or the error in asking it."""
-    try:
-        answer = await get(address, path, _PROBE_SECONDS)
-    except HttpError as error:
-        return Readiness(False, str(error))
-    text = answer.body.decode("utf-8", "replace").strip()
-    if answer.status == 200:
-        return Readiness(True, text.removeprefix(_READY) if text.startswith(_READY) else "")
-    return Readiness(False, text or f"{address} answered {answer.status}")
-
-
 def tell_health(out: Output, state: Readiness) -> int:
     """The answer of ``healthcheck``: ready and any warning, or the reason why not. Returns the exit code."""
     record = {"ready": state.ready, "waiting_for": "" if state.ready else state.text}
     if state.ready and state.text:
         record["warning"] = state.text
-    ready = f"{_READY}{state.text}" if state.text else "ready"
+    ready = f"ready; {state.text}" if state.text else "ready"
     out.record(record, ready if state.ready else f"not ready: {state.text}")
     return 0 if state.ready else 1

@@ -15,11 +15,11 @@ import click
 
 from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, Record
+from meshtls.cli.probing import probed
 from meshtls.cli.serving import (
     GRACE,
     end_within,
     log_as_configured,
-    readiness_at,
     tell_health,
     tell_serving_line,
     tell_valid,
@@ -137,7 +137,7 @@ def healthcheck(config: Path, out: Output) -> int:
     loaded = load_config(config)
     if loaded.health is None:
         raise ConfigError(f"{config}: health: wanted the address that the sidecar answers probes on; it is missing")
-    return tell_health(out, asyncio.run(readiness_at(loaded.health, "/ready")))
+    return tell_health(out, asyncio.run(probed(loaded.health, loaded.process)).state)
 
 
 async def _run(

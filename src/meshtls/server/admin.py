@@ -25,7 +25,7 @@ def server_pages(
     core: Core, identity: ServerIdentity, refusals: Refusals, draining: Draining, metrics: ServerMetrics
 ) -> Pages:
     """The pages of this running server."""
-    info = ProcessInfo("server", core.clock)
+    info = ProcessInfo(core.config.process, core.clock)
     hub = core.hub
 
     def certs(query: Query) -> Record:
@@ -85,15 +85,13 @@ def server_pages(
             Page("/connections", "How many agents are connected.", lambda query: {"agents_connected": hub.subscribers}),
             Page("/routes", "The listeners, and the trust domains that it follows.", routes),
             Page("/policies", "How long what it signs lives.", lambda query: _policies(core)),
-            ready_page(readiness),
+            ready_page(readiness, core.config.process),
             draining.page(),
             logging_page(),
             Page(
                 "/server_info",
                 "What runs here, and since when.",
-                lambda query: info.record(
-                    server_id=core.signing.server_id, trust_domain=str(hub.trust_domain), state=draining.state
-                ),
+                lambda query: info.record(server_id=core.signing.server_id, state=draining.state),
             ),
         ]
     )

@@ -13,6 +13,7 @@ from meshtls.admin.keys import AdminKeys
 from meshtls.ca.keys.manager import KeyAlgorithm
 from meshtls.ca.profile import CaSubject
 from meshtls.logs import LogFormat
+from meshtls.observe.process_name import ProcessKind, ProcessName
 from meshtls.rpc.limits import ListenerLimits
 from meshtls.server.config_keys import ServerFile
 from meshtls.serverapi.federation import Relation
@@ -165,3 +166,8 @@ class ServerConfig:
     federates_with: tuple[ConfiguredRelation, ...]
     notices: tuple[str, ...]
     file: ServerFile = field(repr=False, compare=False)
+
+    @property
+    def process(self) -> ProcessName:
+        """Which server runs with this file."""
+        return ProcessName(ProcessKind.SERVER, str(self.socket_path), str(self.trust_domain))

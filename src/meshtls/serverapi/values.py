@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 
 from cryptography import x509
 
 from meshtls.bundle import BundleSet
+from meshtls.observe.process_name import ProcessKind, ProcessName
 from meshtls.registration import Entry
 from meshtls.spiffeid import SpiffeId
 
@@ -170,6 +172,10 @@ class Health:
     agents_connected: int
     clock: datetime | None = None
     troubles: tuple[str, ...] = ()
+
+    def process_at(self, socket: Path) -> ProcessName:
+        """Which server this is, as it answered at this socket."""
+        return ProcessName(ProcessKind.SERVER, str(socket), self.trust_domain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

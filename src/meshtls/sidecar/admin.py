@@ -44,7 +44,7 @@ class SidecarAdmin:
     def __init__(self, sidecar: Sidecar, clock: Clock) -> None:
         self._sidecar = sidecar
         self._clock = clock
-        self._info = ProcessInfo("sidecar", clock)
+        self._info = ProcessInfo(sidecar.config.process, clock)
         self._recent = Recent()
         self._edges = Edges()
         self.handshakes = Handshakes()
@@ -85,7 +85,7 @@ class SidecarAdmin:
                     words=("from",),
                 ),
                 tap_page(self._sidecar.runtime.reporter.observe),
-                ready_page(self._sidecar.readiness),
+                ready_page(self._sidecar.readiness, self._sidecar.config.process),
                 Page(
                     "/drain",
                     "POST: accept no more connections. Live ones may go on for limits.drain_timeout.",
@@ -284,13 +284,8 @@ class SidecarAdmin:
 
     def _server_info(self, query: Query) -> Record:
         config = self._sidecar.config
-        return self._info.record(
-            name=config.name,
-            spiffe_id=str(config.spiffe_id),
-            state=self._sidecar.state.name.lower(),
-            workers=config.workers,
-            log_level=config.log_level,
-        )
+        state = self._sidecar.state.name.lower()
+        return self._info.record(state=state, workers=config.workers, log_level=config.log_level)
 
 
 def _other_security(config: OutboundConfig) -> str:

@@ -77,7 +77,7 @@ async def serving_early(
         # Not by ``async with``, which would raise the body's errors as a group.
         await tasks.__aenter__()
         try:
-            health = listening(config.health, "health", lambda request: answer_probe(request, ready))
+            health = listening(config.health, "health", lambda request: answer_probe(request, ready, config.process))
             scrapes = None
             if metrics is not None:
                 metrics.tell_early(ready)

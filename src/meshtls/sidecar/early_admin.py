@@ -41,7 +41,7 @@ async def serving_early_admin(
 
 
 def _pages(config: SidecarConfig, ready: Callable[[], Readiness], clock: Clock) -> Pages:
-    info = ProcessInfo("sidecar", clock)
+    info = ProcessInfo(config.process, clock)
 
     def certs(query: Query) -> Record:
         return {"spiffe_id": str(config.spiffe_id), "missing": ready().text, "svids": [], "bundles": []}
@@ -50,20 +50,14 @@ def _pages(config: SidecarConfig, ready: Callable[[], Readiness], clock: Clock) 
         return {"sidecar": config.name, "number": 0, "live": [], "ended": [], "requests": []}
 
     def server_info(query: Query) -> Record:
-        return info.record(
-            name=config.name,
-            spiffe_id=str(config.spiffe_id),
-            state="new",
-            workers=config.workers,
-            log_level=config.log_level,
-        )
+        return info.record(state="new", workers=config.workers, log_level=config.log_level)
 
     words = ("id", "direction", "state", "limit", "requests")
     return Pages(
         [
             Page("/certs", "What is missing of our SVID.", certs),
             Page("/connections", "None: nothing is accepted yet.", connections, words=words),
-            ready_page(ready),
+            ready_page(ready, config.process),
             logging_page(),
             Page("/server_info", "What runs here, and since when.", server_info),
         ]

@@ -336,7 +336,7 @@ class Sidecar:
             self.scrapes, early.scrapes.answer = early.scrapes.listener, self.metrics.answer
 
     def _answer_probe(self, request: bytes) -> bytes:
-        return answer_probe(request, self.readiness)
+        return answer_probe(request, self.readiness, self.config.process)
 
     def _listen_briefly(
         self, address: Address, key: str, answer: Callable[[bytes], bytes], undo: contextlib.ExitStack

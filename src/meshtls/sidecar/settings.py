@@ -32,6 +32,7 @@ from meshtls.errors import ConfigError, RequestError
 from meshtls.ext_authz.settings import ExtAuthzProvider
 from meshtls.logs import LogFormat
 from meshtls.observe.metrics.keys import MetricsKeys
+from meshtls.observe.process_name import ProcessKind, ProcessName
 from meshtls.policy.istio.model import ROOT_NAMESPACE, Normalization
 from meshtls.request_auth.settings import KeySetSettings
 from meshtls.scalars import shown
@@ -686,7 +687,8 @@ class SidecarFile(msgspec.Struct, frozen=True, kw_only=True):
     health: Annotated[
         Address | None,
         Key(
-            "Where /live and /ready are answered, in plaintext, from the start on.",
+            "Where /live and /ready are answered, in plaintext, from the start on; /ready also has the sidecar's"
+            " name and SPIFFE ID.",
             ADDRESS,
             default="none: no probes are answered",
         ),
@@ -762,3 +764,8 @@ class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
     request_auth: KeySetSettings = KeySetSettings()
     crls: tuple[CrlKeys, ...] = ()
     notices: tuple[str, ...] = ()
+
+    @property
+    def process(self) -> ProcessName:
+        """Which sidecar runs with this file."""
+        return ProcessName(ProcessKind.SIDECAR, self.name, str(self.spiffe_id))

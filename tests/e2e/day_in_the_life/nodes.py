@@ -82,7 +82,7 @@ def _server_down(mesh: Mesh) -> Iterator[None]:
     mesh.server.stop(kill=True)
     yield
     mesh.server.start()
-    until(lambda: mesh.readiness("agent").strip() == "ready", lambda: mesh.readiness("agent"))
+    until(lambda: mesh.readiness("agent").startswith("ready\n"), lambda: mesh.readiness("agent"))
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _agent_down(mesh: Mesh) -> Iterator[None]:
     mesh.agent.stop(kill=True)
     yield
     mesh.agent.start()
-    until(lambda: mesh.readiness("web").strip() == "ready", lambda: mesh.readiness("web"))
+    until(lambda: mesh.readiness("web").startswith("ready\n"), lambda: mesh.readiness("web"))
 
 
 @contextmanager

@@ -91,7 +91,7 @@ async def test_silent_probes_give_way_to_one_that_sends_a_request(directory: Pat
     async with agent_at(directory / "agent.sock", entry("/web"), health=("127.0.0.1", 0)) as mesh:
         port = mesh.agent.health_port
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 8)]
-        assert await http_get(port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
+        assert await http_get(port, "/ready") == ("HTTP/1.1 200 OK", f"ready\n{mesh.agent.process}\n")
         # The oldest of them have been closed.
         assert await asyncio.wait_for(silent[0][0].read(), SECONDS) == b""
         for _, writer in silent:

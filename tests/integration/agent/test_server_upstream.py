@@ -190,7 +190,7 @@ async def test_readiness_ends_with_the_svids_while_the_server_is_away_and_comes_
         serving = agent_of(address(server), await server.admin.bundle(), token, directory, clock)
         agent = await serving.__aenter__()
         await agent.ready()
-        assert await http_get(agent.health_port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
+        assert await http_get(agent.health_port, "/ready") == ("HTTP/1.1 200 OK", f"ready\n{agent.process}\n")
     try:
         await eventually(lambda: agent.identities.upstream.trouble is not None)
         assert re.fullmatch(
@@ -315,7 +315,7 @@ async def test_a_banned_agent_serves_nobody(directory: Path) -> None:
             assert re.search(rf"try 1 since [^ ]+: agent {parent} is banned$", agent.readiness().text)
             assert await http_get(agent.health_port, "/ready") == (
                 "HTTP/1.1 503 Service Unavailable",
-                f"waiting for {agent.readiness().text}\n",
+                f"waiting for {agent.readiness().text}\n{agent.process}\n",
             )
 
 

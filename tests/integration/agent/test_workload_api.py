@@ -504,7 +504,10 @@ async def test_health_answers_live_and_ready_and_404_for_other_paths(directory: 
         port = mesh.agent.health_port
         assert port
         assert await http_get(port, "/live") == ("HTTP/1.1 200 OK", "live\n")
-        assert await http_get(port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
+        assert await http_get(port, "/ready") == (
+            "HTTP/1.1 200 OK",
+            f"ready\nagent {directory / 'agent.sock'} (example.org)\n",
+        )
         assert await http_get(port, "/else") == ("HTTP/1.1 404 Not Found", "wanted /live or /ready\n")
 
 

@@ -92,7 +92,9 @@ async def test_admin_shows_pages_for_people_and_for_programs(tmp_path: Path) -> 
         assert f"{b.inbound}" in out
         assert str(B) in out
         status, out, _ = await meshtls("admin", "ready", "--socket", tmp_path / "b.sock")
-        assert (status, out) == (0, "ready:                   yes\ntext:\n")
+        lines = ["ready:                   yes", "text:", "kind:                    sidecar"]
+        lines += ["name:                    b", f"spiffe id:               {B}"]
+        assert (status, out.splitlines()) == (0, lines)
 
 
 async def test_connections_are_lines_that_fit_a_screen_and_one_by_its_id_is_whole(tmp_path: Path) -> None:

@@ -165,10 +165,11 @@ def test_a_sidecar_without_its_first_svid_answers_why_and_goes_on_at_the_same_so
         assert not [one for one in problems if "in the file, but not in use" in one or "can't listen" in one]
         stack.enter_context(started("ca", "serve", "--config", tmp_path / "ca.yaml")).line("serving: CA of ")
         b.line("serving: sidecar b is ")
-        assert asked("ready") == (0, {"ready": True, "text": ""})
+        who = {"kind": "sidecar", "name": "b", "spiffe_id": WEB}
+        assert asked("ready") == (0, {"ready": True, "text": "", **who})
         assert asked("server_info")[1]["state"] == "serving"
         assert (tmp_path / "b.sock").stat().st_ino == inode
-        assert got(health, "/ready") == (200, "ready\n")
+        assert got(health, "/ready") == (200, f"ready\nsidecar b ({WEB})\n")
         _, scraped = got(metrics, "/metrics")
         assert {"meshtls_ready 1", "meshtls_svid_valid 1"} <= set(scraped.splitlines())
         assert b.stop() == 0

@@ -87,7 +87,7 @@ def test_a_changed_policy_ends_what_it_forbids_and_an_invalid_one_changes_nothin
         pair.b.line("in use from now on")
         assert is_cut(connection)
     pair.until_all(b"")
-    until_ready(pair, lambda told: told == "ready\n")
+    until_ready(pair, lambda told: told == f"ready\nsidecar b ({WEB})\n")
     # Another file in the directory counts, too.
     replace(pair, ALLOWED.replace("name: callers", "name: more").replace(STRICT, ""), "q.yaml")
     pair.b.line("in use from now on")

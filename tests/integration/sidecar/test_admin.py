@@ -100,7 +100,8 @@ async def test_the_socket_is_for_its_user_alone_and_goes_with_the_sidecar(tmp_pa
         with pytest.raises(ConfigError, match="another process listens there"):
             async with side_b(app.address, admin=AdminKeys(socket=path)):
                 pass
-        assert (await ask(path, "/ready")).json == {"ready": True, "text": ""}
+        who = {"kind": "sidecar", "name": "b", "spiffe_id": str(B)}
+        assert (await ask(path, "/ready")).json == {"ready": True, "text": "", **who}
     assert not path.exists()
 
 

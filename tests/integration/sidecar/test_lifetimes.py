@@ -540,15 +540,15 @@ async def test_health_says_live_at_once_and_ready_when_there_is_an_svid() -> Non
         assert await probe(b, "/live") == ("200 OK", "live\n")
         assert await probe(b, "/ready") == (
             "503 Service Unavailable",
-            "waiting for a valid SVID: the CA was not reached yet\n",
+            f"waiting for a valid SVID: the CA was not reached yet\nsidecar b ({B})\n",
         )
         assert repr(b.sidecar) == "<Sidecar b [serving, 1 listeners, 0 connections, no SVID]>"
         source.context = as_b()
-        assert await probe(b, "/ready") == ("200 OK", "ready\n")
+        assert await probe(b, "/ready") == ("200 OK", f"ready\nsidecar b ({B})\n")
         assert await probe(b, "/else") == ("404 Not Found", "wanted /live or /ready\n")
         assert repr(b.sidecar) == "<Sidecar b [serving, 1 listeners, 0 connections, generation 1]>"
         await b.sidecar.drain()
-        assert (await probe(b, "/ready"))[1] == "not ready: draining\n"
+        assert (await probe(b, "/ready"))[1] == f"not ready: draining\nsidecar b ({B})\n"
         assert await probe(b, "/live") == ("200 OK", "live\n")
 
 

@@ -92,13 +92,16 @@ async def test_new_connections_are_refused_at_once_and_live_ones_go_on_in_the_gr
         assert mesh.b.sidecar.health
         status, body = await http_get(mesh.b.sidecar.health.address.port, "/ready")
         assert status == "HTTP/1.1 503 Service Unavailable"
-        assert body == f"waiting for a valid SVID: X509-SVID withdrawn: {why}\n"
+        assert body == f"waiting for a valid SVID: X509-SVID withdrawn: {why}\n{mesh.b.sidecar.config.process}\n"
 
         await mesh.give_again()
         async with connected(mesh.a.outbound) as new:
             assert await echoed(new) == b"ping"
         assert await echoed(live) == b"ping"
-        assert await http_get(mesh.b.sidecar.health.address.port, "/ready") == ("HTTP/1.1 200 OK", "ready\n")
+        assert await http_get(mesh.b.sidecar.health.address.port, "/ready") == (
+            "HTTP/1.1 200 OK",
+            f"ready\n{mesh.b.sidecar.config.process}\n",
+        )
 
 
 @pytest.mark.parametrize("tunnel", [False, True])

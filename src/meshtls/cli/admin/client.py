@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from meshtls.admin.asking import Interface, Interfaces, processes_at
+from meshtls.cli.admin.of_file import interfaces_of_file
 from meshtls.cli.admin.sidecar_named import sidecar_interfaces
-from meshtls.cli.admin.sockets import VARIABLE, named_sockets, socket_in_file
+from meshtls.cli.admin.sockets import VARIABLE, named_sockets
 from meshtls.cli.options import ADDRESS
 from meshtls.errors import ConfigError
 
@@ -23,10 +24,10 @@ def admin_options(command: F) -> F:
     """``--sidecar``, ``--socket``, ``--address`` and ``--config``, each as often as wanted, as ``interfaces``."""
 
     def found(ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]) -> Interfaces:
-        sockets = [*value, *(path for file in ctx.params.pop("config", ()) for path in (socket_in_file(file),))]
-        addresses = ctx.params.pop("address", ())
+        sockets, addresses = [*value], ctx.params.pop("address", ())
+        of_files = [one for file in ctx.params.pop("config", ()) for one in interfaces_of_file(file)]
         sidecars = [one for named in ctx.params.pop("sidecar", ()) for one in sidecar_interfaces(named)]
-        if not sockets and not addresses and not sidecars:
+        if not sockets and not addresses and not sidecars and not of_files:
             sockets = named_sockets()
             if not sockets:
                 if ctx.params.get("logs"):
@@ -35,7 +36,8 @@ def admin_options(command: F) -> F:
                     f"wanted --sidecar, --socket, --address or --config, or {VARIABLE} with paths: the key"
                     " admin.socket in the file of the running process says where it answers"
                 )
-        return [*(one for path in sockets for one in processes_at(path)), *map(Interface, addresses), *sidecars]
+        of_sockets = (one for path in sockets for one in processes_at(path))
+        return [*of_sockets, *of_files, *map(Interface, addresses), *sidecars]
 
     for option in (
         click.option(
@@ -61,7 +63,8 @@ def admin_options(command: F) -> F:
             multiple=True,
             type=click.Path(path_type=Path),
             is_eager=True,
-            help="The file of a sidecar, an agent or a server, whose admin.socket is asked.",
+            help="The file of a sidecar, an agent or a server, whose admin.socket is asked. Another process there is"
+            " refused.",
         ),
     ):
         command = option(command)

@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 
 from meshtls.admin.asking import Interface, ask, processes_at
-from meshtls.cli.admin.sockets import VARIABLE, named_sockets, socket_in_file
+from meshtls.cli.admin.of_file import interfaces_of_file
+from meshtls.cli.admin.sockets import VARIABLE, named_sockets
 from meshtls.errors import ConfigError, RequestError
 
 __all__ = ["names_a_file", "running_sidecar", "sidecar_interfaces"]
@@ -17,10 +18,10 @@ __all__ = ["names_a_file", "running_sidecar", "sidecar_interfaces"]
 def sidecar_interfaces(named: str) -> list[Interface]:
     """Where a sidecar answers, by its file, its admin socket, or its name among those of MESHTLS_ADMIN_INTERFACE.
 
-    Raises ConfigError where none is found.
+    Raises ConfigError where none is found, or where another process than that of the file answers.
     """
     if names_a_file(named):
-        return processes_at(socket_in_file(Path(named)))
+        return interfaces_of_file(Path(named))
     return asyncio.run(running_sidecar(named))
 
 

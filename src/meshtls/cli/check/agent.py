@@ -12,16 +12,24 @@ from meshtls.agent.node.store import NodeStore
 from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import free_findings, given, in_use, silent_findings, unused_findings
+from meshtls.cli.check.listeners import (
+    free_findings,
+    given,
+    in_use,
+    mismatch_findings,
+    silent_findings,
+    unused_findings,
+)
 from meshtls.cli.check.peers import peer_finding
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import private_finding, room_finding, socket_finding
 from meshtls.cli.check.versions import version_finding
 from meshtls.cli.check.workload import rotation_finding
 from meshtls.cli.marks import Mark
-from meshtls.cli.serving import readiness_at
+from meshtls.cli.probing import Probed, probed
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, LocalIdentityError
+from meshtls.observe.process_name import ProcessKind
 from meshtls.registration import server_id
 from meshtls.svid.x509 import X509Svid
 
@@ -39,7 +47,9 @@ async def agent_checks(file: Loaded[AgentConfig], clock: Clock) -> Checks:
     config = file.config
     if config is None:
         return
-    running = await running_process(config.admin)
+    running = await running_process(config.admin, config.process)
+    for finding in mismatch_findings(running, "the agent"):
+        yield finding
     serves = socket_finding(config.endpoint.socket_path, "the agent").mark is Mark.PASSED
     runs, kept = running.runs or serves, None
     if config.data_dir is not None:
@@ -60,7 +70,8 @@ async def agent_checks(file: Loaded[AgentConfig], clock: Clock) -> Checks:
         yield await peer_finding(Address(server.host, port), wanted, BundleSet([bundle]), clock.now())
     health = Address(*config.endpoint.health) if config.endpoint.health else None
     if health is not None and (not runs or await in_use(health, running)):
-        yield await probe_finding(health, "agent", (admin_notice(config.admin),))
+        answered = await probed(health, config.process)
+        yield probe_finding(health, config.process.kind, answered, (admin_notice(config.admin),))
     for name, theirs in running.versions:
         yield version_finding(f"the agent at {name}", theirs)
     listening = given(config.admin, {"health": health, "metrics.listen": config.metrics})
@@ -104,13 +115,17 @@ def _kept(directory: Path, config: AgentConfig, *, runs: bool) -> tuple[Finding,
     return passed(claim, str(kept[0].spiffe_id)), kept
 
 
-async def probe_finding(address: Address, who: str, told: Iterable[str] = ()) -> Finding:
+def probe_finding(address: Address, kind: ProcessKind, answered: Probed, told: Iterable[str] = ()) -> Finding:
     """What the probe endpoint there says, but for what the checks of the file have ``told`` already."""
+    who = kind.value
     claim = Claim(
         f"the {who} is ready, by its probes on {address}", f"the {who} is not ready, by its probes on {address}"
     )
-    state = await readiness_at(address, "/ready")
+    state = answered.state
     text = _without(state.text, told)
+    if answered.is_other:
+        advice = f"`ss -ltnp 'sport = :{address.port}'` shows which; stop it, restart the {who}, or correct health"
+        return failed(claim, text, advice)
     if not state.ready:
         return failed(claim, text, f"start the {who}, or see its log")
     if text:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from meshtls.address import Address
 from meshtls.admin.keys import AdminKeys
-from meshtls.cli.check.finding import Checks, Claim, Finding, warning
+from meshtls.cli.check.finding import Checks, Claim, Finding, failed, warning
 from meshtls.cli.check.peers import free_finding
 from meshtls.cli.check.running import Running
 from meshtls.cli.check.sockets import is_free
 
-__all__ = ["Listening", "free_findings", "given", "in_use", "silent_findings", "unused_findings"]
+__all__ = ["Listening", "free_findings", "given", "in_use", "mismatch_findings", "silent_findings", "unused_findings"]
 
 
 class Listening(NamedTuple):
@@ -55,10 +55,18 @@ async def unused_findings(wanted: Iterable[Listening], running: Running, who: st
 def silent_findings(admin: AdminKeys | None, running: Running) -> list[Finding]:
     """A warning if the process runs, and its admin interface does not answer."""
     where = None if admin is None else admin.socket or admin.listen
-    if where is None or running.runs:
+    if where is None or running.runs or running.mismatch:
         return []
     claim = Claim(f"the admin interface at {where} answers", f"the admin interface at {where} does not answer")
     return [warning(claim, "the process runs, and its file has this key", "restart it, if the key is new in the file")]
+
+
+def mismatch_findings(running: Running, who: str) -> list[Finding]:
+    """A failure if another process than ``who`` has its admin interface."""
+    if not running.mismatch:
+        return []
+    claim = Claim(f"the admin interface is that of {who}", "the admin interface is that of another process")
+    return [failed(claim, running.mismatch, f"correct the section admin, stop the other one, or restart {who}")]
 
 
 def _unused(one: Listening, running: Running, who: str) -> Finding:

@@ -9,6 +9,7 @@ from typing import Any
 from meshtls.admin.asking import Interface, ask, processes_at
 from meshtls.admin.keys import AdminKeys
 from meshtls.errors import ConfigError, RequestError
+from meshtls.observe.process_name import ProcessName
 
 __all__ = ["Running", "running_process"]
 
@@ -22,20 +23,26 @@ class Running:
     - ``versions``: of each process that was asked, its name and its version.
     - ``listening``: the addresses that the configuration in use has it listen on; None where it can't be asked.
     - ``not_taken``: why the newest configuration is not in use; empty if it is.
+    - ``mismatch``: why the process that answers there is another one, of which the rest tells nothing; else empty.
     """
 
     runs: bool = False
     versions: tuple[tuple[str, str], ...] = ()
     listening: frozenset[str] | None = None
     not_taken: str = ""
+    mismatch: str = ""
 
 
-async def running_process(admin: AdminKeys | None) -> Running:
-    """Ask the process with this admin interface, or each of its workers."""
-    versions, listening, not_taken, runs = [], None, "", False
+async def running_process(admin: AdminKeys | None, wanted: ProcessName) -> Running:
+    """Ask the process with this admin interface, or each of its workers, whether it is ``wanted``, and how it runs."""
+    versions, listening, not_taken, runs, mismatch = [], None, "", False, ""
     for one in _interfaces(admin):
         try:
             told = await ask(one, "/server_info")
+            found = ProcessName.of_record(told)
+            if found is not None and (other := wanted.mismatch(found, f"the admin interface {one.name}")):
+                mismatch = other
+                continue
             versions.append((one.name, str(told.get("version", "none"))))
             used = await ask(one, "/config_dump")
         except (ConfigError, RequestError) as error:
@@ -43,7 +50,7 @@ async def running_process(admin: AdminKeys | None) -> Running:
             continue
         runs, not_taken = True, str(used.get("not_taken") or not_taken)
         listening = (listening or frozenset()) | frozenset(_addresses("", used.get("config")))
-    return Running(runs or bool(versions), tuple(versions), listening, not_taken)
+    return Running(runs or bool(versions), tuple(versions), listening, not_taken, mismatch)
 
 
 def _interfaces(admin: AdminKeys | None) -> list[Interface]:

@@ -15,7 +15,14 @@ from meshtls.bundle import BundleSet, TrustBundle
 from meshtls.cli.access import IS_ADMIN_INTERFACE, ServerAccess
 from meshtls.cli.check.files import loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import Listening, free_findings, given, silent_findings, unused_findings
+from meshtls.cli.check.listeners import (
+    Listening,
+    free_findings,
+    given,
+    mismatch_findings,
+    silent_findings,
+    unused_findings,
+)
 from meshtls.cli.check.peers import peer_finding, reached
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import NOT_THERE, private_finding, room_finding, socket_finding
@@ -24,6 +31,7 @@ from meshtls.cli.check.workload import MOST_SKEW
 from meshtls.cli.marks import Mark
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, MeshtlsError, PeerError, StoreError
+from meshtls.observe.process_name import ProcessName
 from meshtls.registration import server_id
 from meshtls.serverapi.admin import AdminClient
 from meshtls.serverapi.channels import local_channel
@@ -74,8 +82,10 @@ async def server_checks(file: Path, clock: Clock) -> Checks:
     if room is not None:
         yield room
     store = await _store_finding(config)
-    asked, running = Asked(), await running_process(config.admin)
-    found = [one async for one in admin_checks(config.socket_path, clock, asked)]
+    asked, running = Asked(), await running_process(config.admin, config.process)
+    for finding in mismatch_findings(running, "the server"):
+        yield finding
+    found = [one async for one in admin_checks(config.socket_path, clock, asked, config.process)]
     wanted, ports = server_id(config.trust_domain), _ports(config)
     elsewhere = await _presenting(wanted, [reached(one.address) for one in ports]) if not asked.connected else []
     moved = bool(elsewhere) and found[0].reason == NOT_THERE
@@ -164,8 +174,8 @@ async def _presented(address: Address) -> SpiffeId | None:
         return None
 
 
-async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
-    """The running server behind this admin socket."""
+async def admin_checks(socket: Path, clock: Clock, asked: Asked, wanted: ProcessName | None = None) -> Checks:
+    """The running server behind this admin socket, which is ``wanted`` if that is given."""
     found = socket_finding(socket, "the server")
     yield found
     if found.mark is not Mark.PASSED:
@@ -178,6 +188,10 @@ async def admin_checks(socket: Path, clock: Clock, asked: Asked) -> Checks:
             before = clock.now()
             health = await api.health()
             after = clock.now()
+            if wanted is not None and (mismatch := wanted.mismatch(health.process_at(socket), f"the socket {socket}")):
+                asked.connected = False
+                yield failed(ready, mismatch, "stop the other one, or give each a socket_path of its own")
+                return
             asked.bundle = await api.bundle()
             relations = await api.relations()
             authorities = await api.authorities()

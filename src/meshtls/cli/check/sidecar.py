@@ -13,13 +13,14 @@ from meshtls.cli.check.agent import probe_finding
 from meshtls.cli.check.connections import connection_checks
 from meshtls.cli.check.files import Loaded, loaded
 from meshtls.cli.check.finding import Checks, Claim, Finding, failed, passed, warning
-from meshtls.cli.check.listeners import Listening, free_findings, given, in_use, unused_findings
+from meshtls.cli.check.listeners import Listening, free_findings, given, in_use, mismatch_findings, unused_findings
 from meshtls.cli.check.peers import balanced_peer_finding, peer_finding, reached, reached_finding
 from meshtls.cli.check.running import running_process
 from meshtls.cli.check.sockets import is_free
 from meshtls.cli.check.versions import version_finding
 from meshtls.cli.check.workload import Seen
 from meshtls.cli.marks import Mark
+from meshtls.cli.probing import probed
 from meshtls.clock import Clock
 from meshtls.config.document import read_text
 from meshtls.policy.istio.model import Documents
@@ -73,22 +74,24 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
         return
     context = seen.context
     trust = Trust(1, context.bundles, context.revocations) if context is not None else None
-    running = await running_process(config.admin)
-    probed = config.health is not None and await in_use(config.health, running)
-    probes = await probe_finding(config.health, "sidecar", _told(config)) if probed and config.health else None
+    running = await running_process(config.admin, config.process)
+    for finding in mismatch_findings(running, "the sidecar"):
+        yield finding
+    answers = config.health is not None and await in_use(config.health, running)
+    probes, is_other = await _probes(config, config.health) if answers and config.health else (None, False)
     # One that has no SVID yet answers probes, and has none of its listeners.
     is_early = probes is not None and probes.reason.startswith(_WAITS) and not await _is_any_taken(config)
     if is_early or running.runs or (probes is not None and probes.mark is not Mark.FAILED):
         runs = True
-    elif probed:  # one that is not ready runs, too; but another program may have the address
+    elif answers and not is_other:  # one that is not ready runs, too; but another program may have the address
         runs = await _is_any_taken(config)
     else:
         runs = await _has_its_ports(config, trust, clock.now())
     if config.health is None:
         yield warning(_PROBES, "the file has no health", "add health, such as 127.0.0.1:15021")
         yield _runs_finding(config, runs=runs)
-    elif probed or not runs:
-        yield probes or await probe_finding(config.health, "sidecar", _told(config))
+    elif probes is not None or not runs:
+        yield probes or (await _probes(config, config.health))[0]
     for name, theirs in running.versions:
         yield version_finding(f"the sidecar at {name}", theirs)
     listening = [] if is_early else _listening(config)
@@ -98,7 +101,7 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
     else:
         async for finding in free_findings(listening, "the sidecar"):
             yield finding
-    if runs and config.admin is not None and config.admin.socket is not None:
+    if runs and config.admin is not None and config.admin.socket is not None and not running.mismatch:
         async for finding in connection_checks(config.admin.socket, clock.now(), file.path):
             yield finding
     for inbound in config.inbound:
@@ -110,6 +113,12 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
     for outbound in config.outbound:
         if trust is not None and outbound.proves_peer:
             yield await peer_finding(outbound.to, outbound.peer, trust, clock.now())
+
+
+async def _probes(config: SidecarConfig, health: Address) -> tuple[Finding, bool]:
+    """What the probes say, and whether another process answered them."""
+    answered = await probed(health, config.process)
+    return probe_finding(health, config.process.kind, answered, _told(config)), answered.is_other
 
 
 def _told(config: SidecarConfig) -> Sequence[str]:

@@ -16,8 +16,10 @@ from meshtls.address import Address
 from meshtls.cli.http import HttpError, get, read_request, response
 from meshtls.cli.options import ADDRESS, output_option
 from meshtls.cli.output import Output
-from meshtls.cli.serving import readiness_at, stop_signal, tell_health
+from meshtls.cli.probing import PROBE_SECONDS
+from meshtls.cli.serving import stop_signal, tell_health
 from meshtls.errors import ConfigError
+from meshtls.observe.readiness import Readiness
 from meshtls.port_holder import bind_reason
 
 __all__ = ["DemoApp", "app", "serve_app"]
@@ -42,7 +44,7 @@ def app(
 ) -> int:
     """A small HTTP app to put behind a sidecar: GET / answers with its name, GET /call calls the other app."""
     if healthcheck:
-        return tell_health(out, asyncio.run(readiness_at(healthcheck, "/")))
+        return tell_health(out, asyncio.run(_readiness(healthcheck)))
     if listen is None or name is None:
         raise click.UsageError("wanted --listen and --name, or --healthcheck")
 
@@ -55,6 +57,14 @@ def app(
 
     asyncio.run(serve(DemoApp(name, call)))
     return 0
+
+
+async def _readiness(address: Address) -> Readiness:
+    try:
+        answer = await get(address, "/", PROBE_SECONDS)
+    except HttpError as error:
+        return Readiness(False, str(error))
+    return Readiness(True) if answer.status == 200 else Readiness(False, f"{address} answered {answer.status}")
 
 
 _SECONDS = 10.0

@@ -10,14 +10,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from meshtls.admin.asking import Interfaces, ask, processes_at
+from meshtls.admin.asking import Interfaces, ask, mistaken, processes_at
 from meshtls.cli.options import config_option, output_option
 from meshtls.cli.output import Output, Record, Terminal, tell
 from meshtls.cli.policy.rule_words import Fields, fields_of, fields_words
 from meshtls.cli.policy.sidecar_file import Enforced, enforced_by, policies_of
 from meshtls.cli.policy.words import Principals, mode_words
-from meshtls.cli.serving import readiness_at
+from meshtls.cli.probing import probed
 from meshtls.errors import MeshtlsError
+from meshtls.observe.process_name import ProcessName
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.istio.rules import CompiledRule
 from meshtls.policy.istio.scope import policy_name
@@ -37,7 +38,7 @@ def show(config: Path, out: Output) -> int:
 
     They are read from the file and its policies, as a running sidecar does within a second of a change. If the file has
     `admin.socket`, the running sidecar is asked which rules it enforces; with `health` alone, whether it has taken the
-    file. Exit code: 0, or 1 if it says that it has not, enforces others, or can't be asked.
+    file. Exit code: 0, or 1 if it says that it has not, enforces others, can't be asked, or is another process.
     """
     loaded = load_config(config)
     given, listeners = policies_of(loaded), enforced_by(loaded)
@@ -68,21 +69,20 @@ def _running(config: SidecarConfig, listeners: list[Enforced]) -> Readiness | No
     """What the running sidecar says; None if its file names no address for it."""
     if config.admin is not None and config.admin.socket is not None:
         try:
-            return asyncio.run(_enforced(processes_at(config.admin.socket), listeners))
+            return asyncio.run(_enforced(processes_at(config.admin.socket), config.process, listeners))
         except MeshtlsError as error:
             return Readiness(False, str(error))
     if config.health is None:
         return None
-    try:
-        return asyncio.run(readiness_at(config.health, "/ready"))
-    except MeshtlsError as error:
-        return Readiness(False, str(error))
+    return asyncio.run(probed(config.health, config.process)).state
 
 
-async def _enforced(processes: Interfaces, listeners: list[Enforced]) -> Readiness:
-    """Whether every process is ready and enforces what the file says, at each listener in its order."""
+async def _enforced(processes: Interfaces, process: ProcessName, listeners: list[Enforced]) -> Readiness:
+    """Whether every process is ``process``, is ready and enforces what the file says, at each listener in its order."""
     wanted = [[(rule.policy, rule.rule, rule.action.value) for rule in one.policies.rules] for one in listeners]
     for at in processes:
+        if mismatch := await mistaken(at, process):
+            return Readiness(False, mismatch)
         state, policies = await ask(at, "/ready"), await ask(at, "/policies")
         if not state["ready"]:
             return Readiness(False, state["text"])
