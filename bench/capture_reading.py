@@ -5,7 +5,6 @@ Each way has a process of its own, whose CPU time ``bench.capture_programs`` tak
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -18,6 +17,7 @@ from meshtls.capture.events import MessageSeen
 from meshtls.capture.files.reading import read_packets
 from meshtls.capture.flow import Ending, Flow
 from meshtls.capture.tcp import Flows
+from meshtls.printable import json_line
 from meshtls.wire.side import Side
 from meshtls.wire.tls.messages import decode_message
 from meshtls.wire.tls.records import RecordReader
@@ -119,7 +119,7 @@ WAYS: Mapping[str, Callable[[BinaryIO, int], int]] = {
     "packets": _packets,
     "streams": lambda stream, most: streamed(stream, most)[0],
     "records": lambda stream, most: recorded(stream, most)[0],
-    "analysis": lambda stream, _: analyzed(stream, lambda record: print(json.dumps(record)))[0],
+    "analysis": lambda stream, _: analyzed(stream, lambda record: print(json_line(record)))[0],
     "scapy": _scapy,
 }
 

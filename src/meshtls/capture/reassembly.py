@@ -103,12 +103,13 @@ class Reassembly:
             half.first_ns = time_ns
         half.packets += 1
         half.last_ns = time_ns
-        _, data, at, begin, span, seq, _, _, _, identification, _, _, _ = segment
-        end = min(begin + span, len(data))
-        self.recent.append((half, seq, identification, at, begin, end, data, time_ns))
-        for one in flow.halves:
-            if one.ends and resetting(one):
-                self._drain(one, segment.number, time_ns, force=False)
+        data, begin = segment.data, segment.begin
+        end = min(begin + segment.span, len(data))
+        self.recent.append((half, segment.seq, segment.identification, segment.at, begin, end, data, time_ns))
+        if half.ends or peer.ends:
+            for one in flow.halves:
+                if resetting(one):
+                    self._drain(one, segment.number, time_ns, force=False)
         if flow.closed:
             self._after_the_end(half, segment)
             return
@@ -118,8 +119,7 @@ class Reassembly:
             self._take_bytes(half, segment)
         if not flow.closed:
             self._proceed(flow, segment.number, time_ns)
-        _rearm(half)
-        _rearm(peer)
+        _rearm(flow)
 
     def _take_bytes(self, half: Half, segment: Segment) -> None:
         flags = segment.flags
@@ -138,6 +138,8 @@ class Reassembly:
 
     def is_twice(self, half: Half, segment: Segment) -> bool:
         """Whether this very packet was captured before, at another place on its way: it was sent once."""
+        if not half.packets:
+            return False
         seq, identification, time_ns = segment.seq, segment.identification, segment.time_ns
         for one in reversed(self.recent):
             if one[0] is half and one[1] == seq and one[2] == identification:
@@ -176,7 +178,7 @@ class Reassembly:
                 self._settle(flow, now_ns, force=True)
                 for half in flow.halves:
                     self._drain(half, 0, now_ns, force=not half.peer.packets or _passed(half))
-                    _rearm(half)
+                _rearm(flow)
                 if not _waits(flow):
                     self.waiting.pop(flow.number, None)
 
@@ -193,9 +195,10 @@ class Reassembly:
             half.scale = window_scale(header)
         if half.next < 0:
             half.next = (segment.seq + 1) & MASK
-            cost = half.early.cost
-            half.early.cut(signed(half.next - half.early.base))
-            self.buffered += half.early.cost - cost
+            if half.early:
+                cost = half.early.cost
+                half.early.cut(signed(half.next - half.early.base))
+                self.buffered += half.early.cost - cost
         if segment.flags & ACK:
             flow.syn_ack_ns = segment.time_ns
             self.servers.answered(half)
@@ -363,7 +366,7 @@ class Reassembly:
         self._settle(flow, time_ns, force=True)
         for half in flow.halves:
             self._drain(half, number, time_ns, force=bool(half.early))
-            _rearm(half)
+        _rearm(flow)
         self.waiting.pop(flow.number, None)
         if _waits(flow):
             self.waiting[flow.number] = flow
@@ -419,14 +422,15 @@ class Reassembly:
 
     def _proceed(self, flow: Flow, number: int, time_ns: int) -> None:
         """Deliver what waited and no longer has to."""
-        self._settle(flow, time_ns, force=False)
-        for half in flow.halves:
-            if (half.early.runs or half.ends) and not flow.closed:
-                self._drain(half, number, time_ns, force=False)
-        if _waits(flow):
-            self.waiting[flow.number] = flow
-        else:
-            self.waiting.pop(flow.number, None)
+        if flow.undecided or _waits(flow):
+            self._settle(flow, time_ns, force=False)
+            for half in flow.halves:
+                if (half.early.runs or half.ends) and not flow.closed:
+                    self._drain(half, number, time_ns, force=False)
+            if _waits(flow):
+                self.waiting[flow.number] = flow
+                return
+        self.waiting.pop(flow.number, None)
 
     def _drain(self, half: Half, number: int, time_ns: int, *, force: bool) -> None:
         """Deliver what is contiguous. A hole is waited for, unless ``force``, or it was for long enough."""
@@ -618,17 +622,19 @@ def _heard(half: Half) -> int | None:
     return half.ack if half.first_ack is not None and signed(half.ack - heard) > 0 else heard
 
 
-def _rearm(half: Half) -> None:
-    """Decide whether the next segment needs nothing but delivery."""
-    flow = half.flow
+def _rearm(flow: Flow) -> None:
+    """Decide whether the next segment of each side needs nothing but delivery."""
+    one, other = flow.halves
     ready = (
         flow.opened
-        and half.ending is None
-        and not half.ends
-        and not half.peer.ends
-        and not half.early.runs
+        and not one.ends
+        and not other.ends
         and not flow.undecided
-        and not half.peer.strange_run
         and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
     )
-    half.expect = half.next if ready else -1
+    one.expect = one.next if ready and _needs_nothing(one) and not other.strange_run else -1
+    other.expect = other.next if ready and _needs_nothing(other) and not one.strange_run else -1
+
+
+def _needs_nothing(half: Half) -> bool:
+    return half.ending is None and not half.early.runs
