@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from meshtls.capture.events import AlertSeen, ApplicationBytes, Event, MessageSeen, RecordSeen, Trouble
-from meshtls.wire.side import SIDES, Side
+from meshtls.wire.side import SERVER, SIDES, Side
 from meshtls.wire.tls import ContentType, HandshakeType
 
 __all__ = ["EventIndex", "Numbered"]
@@ -105,7 +105,7 @@ class EventIndex:
         self.last[key] = one
         if one.kind == _FINISHED and one.decrypted:
             self.finished[one.side] = number
-        elif one.kind == _SERVER_HELLO and one.side is Side.SERVER and self.before_hello is None:
+        elif one.kind == _SERVER_HELLO and one.side is SERVER and self.before_hello is None:
             self.before_hello = len(self.records.events)
 
     def __repr__(self) -> str:

@@ -242,6 +242,9 @@ class Reassembly:
 
     def _settle(self, flow: Flow, time_ns: int, *, force: bool) -> None:
         """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
+        one, other = flow.halves
+        if one.next >= 0 and other.next >= 0 and not flow.undecided:
+            return  # as of nearly all connections
         for half in flow.halves:
             if half.next >= 0 or not _undecided(half):
                 continue
@@ -326,7 +329,7 @@ class Reassembly:
             if late + span <= 0:
                 return
             seq, span, data = half.next, span + late, data[-late:]
-        if late <= 0 and not half.early and not half.ends and not half.flow.undecided:
+        if late <= 0 and not half.early.runs and not half.ends and not half.flow.undecided:
             half.bytes += span
             half.next = (seq + span) & MASK
             self._deliver(half, span, data, segment.number, segment.time_ns)
@@ -438,10 +441,11 @@ class Reassembly:
         if half.flow.undecided and not force:
             return
         while half.next >= 0 and not half.flow.closed:
-            self._disbelieve(half, lambda end: contradicted(half, end))
+            if half.ends:
+                self._disbelieve(half, lambda end: contradicted(half, end))
             end = nearest(half)
             to_end = MODULUS if end is None else signed(end.at - half.next)
-            to_data = early.runs[0].start - signed(half.next - early.base) if early else MODULUS
+            to_data = early.runs[0].start - signed(half.next - early.base) if early.runs else MODULUS
             if end is not None and (to_end <= 0 or half.ending is not None):
                 if not self._reached(half, end, time_ns, force=force):
                     return
@@ -530,9 +534,10 @@ class Reassembly:
         if contested and not force and time_ns - end.time_ns <= GRACE_NS:
             return False
         self._settle(half.flow, time_ns, force=True)
-        half.strange += len(half.early.runs)
-        self.buffered -= half.early.cost
-        half.early.clear()
+        if half.early.runs:
+            half.strange += len(half.early.runs)
+            self.buffered -= half.early.cost
+            half.early.clear()
         if end.how is Ending.RESET:
             self._reset(half, end)
             return True
@@ -564,8 +569,9 @@ class Reassembly:
         flow.close()
         self.over.append(flow)
         for half in flow.halves:
-            self.buffered -= half.early.cost
-            half.early.clear()
+            if half.early.runs:
+                self.buffered -= half.early.cost
+                half.early.clear()
             half.expect, half.ends = -1, []
         self.waiting.pop(flow.number, None)
 

@@ -85,10 +85,9 @@ class Analysis:
 
     def __iter__(self) -> Iterator[Connection]:
         take, over = self.flows.packet, self._over
-        secrets: list[bytes] = []
-        for packet in self.reader:
-            if not self.packets:
-                secrets = self.reader.secrets  # the reader goes on adding to it
+        packets = iter(self.reader)
+        secrets = self.reader.secrets  # the reader goes on adding to it
+        for packet in packets:
             if secrets:
                 self._take_secrets()
             self.packets += 1
