@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 from meshtls.capture.analysis.analyzing import Analysis
 from meshtls.capture.analysis.connection import as_json
 from meshtls.capture.analysis.watching import Watched
-from meshtls.capture.events import MessageSeen
 from meshtls.capture.files.reading import read_packets
 from meshtls.capture.flow import Ending, Flow
 from meshtls.capture.tcp import Flows
@@ -90,10 +89,11 @@ def analyzed(stream: BinaryIO, write: Callable[[dict[str, Any]], None]) -> tuple
     def keep(watched: Watched) -> None:
         nonlocal fields
         session = watched.conversation.tls
-        for event in session.events if session is not None else ():
-            if isinstance(event, MessageSeen) and session is not None:
-                tree = decode_message(event.kind, event.data, session.version, suite=session.suite or None)
-                fields += len(tree.children)
+        if session is None:
+            return
+        for one in session.index.messages:
+            tree = decode_message(one.kind, one.data, session.version, suite=session.suite or None)
+            fields += len(tree.children)
 
     analysis = Analysis(stream, keep=keep)
     for one in analysis:

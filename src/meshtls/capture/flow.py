@@ -28,6 +28,9 @@ class Ending(Enum):
     GIVEN_UP = "given up to bound memory: no packet for longer than other connections"
     CAPTURE_END = "open when the capture ended"
 
+    #: As ``Side`` has it.
+    __hash__ = object.__hash__
+
 
 class End(NamedTuple):
     """An end of one direction that a FIN or a RST announces.

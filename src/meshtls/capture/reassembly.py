@@ -27,12 +27,13 @@ from meshtls.capture.packets import Segment
 from meshtls.capture.roles import Servers
 from meshtls.capture.segments import Chunk
 from meshtls.capture.sequence import MASK, MAX_WINDOW, MODULUS, signed, window_scale
-from meshtls.wire.side import Side
+from meshtls.wire.side import CLIENT, Side
 
 __all__ = ["GRACE_NS", "GRACE_PACKETS", "START_NS", "START_PACKETS", "Limits", "Reassembly", "Recent"]
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 _CONTROL = FIN | SYN | RST
+_RESET = Ending.RESET
 _TCP_HEADER = 20
 #: Bytes that are sent again are not further behind.
 _MAX_BEHIND = 1 << 26
@@ -225,12 +226,7 @@ class Reassembly:
         if half.ends:
             reordered_ns = _reordered_ns(flow)
             self._disbelieve(half, lambda end: lives_on(end, ack, segment.time_ns, reordered_ns))
-        if (
-            flow.established_ns is None
-            and half.side is Side.CLIENT
-            and peer.isn is not None
-            and signed(ack - peer.isn) > 0
-        ):
+        if flow.established_ns is None and half.side is CLIENT and peer.isn is not None and signed(ack - peer.isn) > 0:
             flow.established_ns = segment.time_ns
 
     def _open(self, flow: Flow, client: Half) -> None:
@@ -489,7 +485,7 @@ class Reassembly:
                 again = at == (half.next - 1) & MASK
                 half.retransmitted += again
                 half.strange += not again
-        elif any(end.at == at and end.how is Ending.FIN for end in half.ends):
+        elif half.ends and any(end.at == at and end.how is Ending.FIN for end in half.ends):
             half.retransmitted += not segment.span
         elif half.next >= 0 and not ((ahead := signed(at - half.next)) >= 0 and may_be_sent(half, ahead)):
             half.strange += not segment.span
@@ -530,7 +526,7 @@ class Reassembly:
 
     def _reached(self, half: Half, end: End, time_ns: int, *, force: bool) -> bool:
         """All bytes before this end have come. Returns whether it stands, which it does after a while."""
-        contested = end.how is Ending.RESET or half.early or resetting(half.peer)
+        contested = end.how is _RESET or half.early.runs or resetting(half.peer)
         if contested and not force and time_ns - end.time_ns <= GRACE_NS:
             return False
         self._settle(half.flow, time_ns, force=True)
@@ -538,10 +534,10 @@ class Reassembly:
             half.strange += len(half.early.runs)
             self.buffered -= half.early.cost
             half.early.clear()
-        if end.how is Ending.RESET:
+        if end.how is _RESET:
             self._reset(half, end)
             return True
-        half.ends = [one for one in half.ends if one.how is Ending.RESET]
+        half.ends = [one for one in half.ends if one.how is _RESET]
         half.next = (half.next + 1) & MASK
         self._ended(half, Ending.FIN, end.time_ns)
         if half.peer.ending is not None and not half.ends:
@@ -638,9 +634,6 @@ def _rearm(flow: Flow) -> None:
         and not flow.undecided
         and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
     )
-    one.expect = one.next if ready and _needs_nothing(one) and not other.strange_run else -1
-    other.expect = other.next if ready and _needs_nothing(other) and not one.strange_run else -1
-
-
-def _needs_nothing(half: Half) -> bool:
-    return half.ending is None and not half.early.runs
+    for half, peer in ((one, other), (other, one)):
+        waits = half.ending is not None or half.early.runs or peer.strange_run
+        half.expect = half.next if ready and not waits else -1

@@ -311,7 +311,7 @@ class TlsSession:
         if error is not None and not one._found_error:
             one._found_error = True
             self._trouble(one, error.offset, error.reason)
-        if one._kept or one._reader.kept:
+        if one._kept or one._reader.beginning:
             self._note_kept(one)
 
     def _gap(self, one: Direction, missing: int) -> None:
@@ -425,7 +425,7 @@ class TlsSession:
         one.record_bytes += length + RECORD_HEADER
         if kind == _APPLICATION_DATA or one.encrypted:
             if one.opaque:
-                self._opaque(one, record, time_ns)
+                self._opaque(one, offset, kind, length, time_ns)
             elif self.version and self.version < TLS_1_3:
                 self._protected(one, record, time_ns, self._open_1_2(one, record))
             else:
@@ -442,9 +442,8 @@ class TlsSession:
         elif kind == _CHANGE_CIPHER_SPEC and self.version and self.version < TLS_1_3:
             self._change_keys(one, record)
 
-    def _opaque(self, one: Direction, record: Record, time_ns: int) -> None:
+    def _opaque(self, one: Direction, offset: int, kind: int, length: int, time_ns: int) -> None:
         """A record of which only the length is known."""
-        offset, kind, _, length, _, _ = record
         version = self.version
         inner = kind if version and version < TLS_1_3 else UNKNOWN
         seen = RecordSeen(one.side, time_ns, offset, kind, length, False, inner)
@@ -462,7 +461,7 @@ class TlsSession:
 
     def _protected(self, one: Direction, record: Record, time_ns: int, opened: tuple[int, bytes] | None) -> None:
         if opened is None:
-            self._opaque(one, record, time_ns)
+            self._opaque(one, record.offset, record.content_type, record.length, time_ns)
             if self._inside is not None and one.epoch >= Epoch.APPLICATION:
                 self._inside.gap(one.side, 0)
             return
@@ -535,7 +534,7 @@ class TlsSession:
             self._message(one, record, message, time_ns, decrypted=decrypted)
         if assembler.error is not None and not broken:
             self._trouble(one, record.offset, assembler.error.reason)
-        if one._kept or assembler.kept:
+        if one._kept or assembler.beginning:
             self._note_kept(one)
 
     def _lost_handshake(self, one: Direction) -> None:
