@@ -5,7 +5,6 @@ Each way has a process of its own, whose CPU time ``bench.capture_programs`` tak
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -14,10 +13,10 @@ from typing import Any, BinaryIO
 from meshtls.capture.analysis.analyzing import Analysis
 from meshtls.capture.analysis.connection import as_json
 from meshtls.capture.analysis.watching import Watched
-from meshtls.capture.events import MessageSeen
 from meshtls.capture.files.reading import read_packets
 from meshtls.capture.flow import Ending, Flow
 from meshtls.capture.tcp import Flows
+from meshtls.printable import json_line
 from meshtls.wire.side import Side
 from meshtls.wire.tls.messages import decode_message
 from meshtls.wire.tls.records import RecordReader
@@ -90,10 +89,11 @@ def analyzed(stream: BinaryIO, write: Callable[[dict[str, Any]], None]) -> tuple
     def keep(watched: Watched) -> None:
         nonlocal fields
         session = watched.conversation.tls
-        for event in session.events if session is not None else ():
-            if isinstance(event, MessageSeen) and session is not None:
-                tree = decode_message(event.kind, event.data, session.version, suite=session.suite or None)
-                fields += len(tree.children)
+        if session is None:
+            return
+        for one in session.index.messages:
+            tree = decode_message(one.kind, one.data, session.version, suite=session.suite or None)
+            fields += len(tree.children)
 
     analysis = Analysis(stream, keep=keep)
     for one in analysis:
@@ -119,7 +119,7 @@ WAYS: Mapping[str, Callable[[BinaryIO, int], int]] = {
     "packets": _packets,
     "streams": lambda stream, most: streamed(stream, most)[0],
     "records": lambda stream, most: recorded(stream, most)[0],
-    "analysis": lambda stream, _: analyzed(stream, lambda record: print(json.dumps(record)))[0],
+    "analysis": lambda stream, _: analyzed(stream, lambda record: print(json_line(record)))[0],
     "scapy": _scapy,
 }
 

@@ -198,6 +198,9 @@ def _connection(flights: Flights, number: int, *, stamps: bool) -> Iterator[byte
 
 
 def _sum(data: bytes) -> bytes:
-    """The Internet checksum (RFC 1071): the sum of 16-bit words modulo 65535."""
+    """The Internet checksum (RFC 1071) of bytes that are not all zero: the sum of 16-bit words modulo 65535.
+
+    It is 0 where that sum is a multiple of 65535: tshark finds 65535 wrong.
+    """
     whole = data + bytes(len(data) % 2)
-    return (~(int.from_bytes(whole, "big") % 0xFFFF) & 0xFFFF).to_bytes(2, "big")
+    return (-int.from_bytes(whole, "big") % 0xFFFF).to_bytes(2, "big")

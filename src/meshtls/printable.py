@@ -8,9 +8,12 @@ is not escaped, so that escaping twice changes nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
-__all__ = ["indented", "printable", "printable_json", "printable_lines"]
+import msgspec
+
+__all__ = ["indented", "json_line", "printable", "printable_json", "printable_lines"]
 
 #: Characters, of a million, whose escapes are cached.
 _MOST_KEPT = 0x4000
@@ -51,6 +54,17 @@ def printable_json(document: str) -> str:
             units = one.encode("utf-16-be", "surrogatepass")
             parts += [f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True)]
     return "".join(parts)
+
+
+def json_line(value: object) -> str:
+    """``value`` as JSON on one line of ASCII, without spaces between its parts."""
+    try:
+        line = msgspec.json.encode(value).decode()
+    except (UnicodeEncodeError, OverflowError):  # a lone surrogate; an integer of more than 64 bits
+        line = ""
+    if line and line.isascii() and "\x7f" not in line:
+        return line
+    return json.dumps(value, separators=(",", ":"))  # slower; it escapes all but printable ASCII
 
 
 class _Escapes(dict[int, str]):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshtls.errors import ConfigError, NotFoundError, UntrustedPeerError
-from meshtls.printable import indented, printable, printable_json, printable_lines
+from meshtls.printable import indented, json_line, printable, printable_json, printable_lines
 
 # Including lone surrogates, which occur in file names.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -51,6 +51,14 @@ def test_lines_end_at_line_feeds_alone(text: str) -> None:
     lines = printable_lines(text)
     assert lines.count("\n") == text.count("\n")
     assert all(line.isprintable() for line in lines.split("\n"))
+
+
+@given(st.recursive(ANY_TEXT | st.integers() | st.booleans() | st.none(), lambda one: st.dictionaries(ANY_TEXT, one)))
+def test_a_json_line_has_all_but_printable_ascii_escaped(value: object) -> None:
+    line = json_line({"value": value})
+    assert line == json.dumps({"value": value}, separators=(",", ":"))
+    assert line.isascii()
+    assert line.isprintable()
 
 
 @given(st.text())

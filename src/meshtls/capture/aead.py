@@ -37,6 +37,8 @@ class SuiteAead(NamedTuple):
     - ``key_bytes``: of the key. ``tag_bytes``: of the tag after each ciphertext.
     - ``hash_name``: of the key schedule, as hashlib has it. ``hash_bytes``: of that hash, thus of a secret of TLS 1.3.
     - ``explicit_bytes``: of the nonce, sent with each record of TLS 1.2 (RFC 5288, section 3; RFC 7905, section 2).
+    - ``overhead``: bytes of a record of TLS 1.3 besides its content: the tag, and the content type (RFC 8446, section
+      5.2). ``finished_bytes``: of a Finished of TLS 1.3 with the message's header (RFC 8446, section 4.4.4).
     """
 
     cipher: Cipher
@@ -44,21 +46,9 @@ class SuiteAead(NamedTuple):
     tag_bytes: int
     hash_name: str
     explicit_bytes: int
-
-    @property
-    def hash_bytes(self) -> int:
-        """Bytes of the hash of the key schedule."""
-        return _HASH_BYTES[self.hash_name]
-
-    @property
-    def overhead(self) -> int:
-        """Bytes of a record of TLS 1.3 besides its content: the tag, and the content type (RFC 8446, section 5.2)."""
-        return self.tag_bytes + 1
-
-    @property
-    def finished_bytes(self) -> int:
-        """Bytes of a Finished of TLS 1.3 with the message's header (RFC 8446, section 4.4.4)."""
-        return _MESSAGE_HEADER + self.hash_bytes
+    hash_bytes: int
+    overhead: int
+    finished_bytes: int
 
     def cipher_of(self, key: bytes) -> AESGCM | AESCCM | ChaCha20Poly1305:
         """The cipher with this key. Raises ValueError for a key of another length."""
@@ -79,13 +69,19 @@ def aead_of_suite(number: int) -> SuiteAead | None:
         return None
     name, digest = found[1], (found[2] or "SHA256").lower()
     if name == "CHACHA20_POLY1305":
-        return SuiteAead(Cipher.CHACHA20_POLY1305, 32, 16, digest, 0)
+        return _suite(Cipher.CHACHA20_POLY1305, 32, 16, digest, 0)
     key_bytes = 32 if "_256_" in name else 16
     if name.endswith("GCM"):
-        return SuiteAead(Cipher.AES_GCM, key_bytes, 16, digest, 8)
+        return _suite(Cipher.AES_GCM, key_bytes, 16, digest, 8)
     if name.endswith("CCM_8"):
-        return SuiteAead(Cipher.AES_CCM_8, key_bytes, 8, digest, 8)
-    return SuiteAead(Cipher.AES_CCM, key_bytes, 16, digest, 8)
+        return _suite(Cipher.AES_CCM_8, key_bytes, 8, digest, 8)
+    return _suite(Cipher.AES_CCM, key_bytes, 16, digest, 8)
+
+
+def _suite(cipher: Cipher, key_bytes: int, tag_bytes: int, hash_name: str, explicit_bytes: int) -> SuiteAead:
+    hash_bytes = _HASH_BYTES[hash_name]
+    found = cipher, key_bytes, tag_bytes, hash_name, explicit_bytes
+    return SuiteAead(*found, hash_bytes, overhead=tag_bytes + 1, finished_bytes=_MESSAGE_HEADER + hash_bytes)
 
 
 @lru_cache(maxsize=4)

@@ -54,8 +54,8 @@ def reset_counts(half: Half, segment: Segment) -> bool:
 
 def nearest(half: Half) -> End | None:
     """The first end from ``half.next`` on; a FIN before a RST at the same place."""
-    if not half.ends:
-        return None
+    if len(half.ends) < 2:
+        return half.ends[0] if half.ends else None
     return min(half.ends, key=lambda end: (signed(end.at - half.next), end.how is Ending.RESET))
 
 
@@ -78,6 +78,6 @@ def lives_on(end: End, ack: int, time_ns: int, reordered_ns: int) -> bool:
 
 def resetting(half: Half) -> bool:
     """Whether a RST of this direction has been reached, and still has to stand."""
-    return any(
+    return bool(half.ends) and any(
         end.how is Ending.RESET and (half.ending is not None or signed(half.next - end.at) >= 0) for end in half.ends
     )

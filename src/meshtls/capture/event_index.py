@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
+import msgspec
+
 from meshtls.capture.events import AlertSeen, ApplicationBytes, Event, MessageSeen, RecordSeen, Trouble
-from meshtls.wire.side import SIDES, Side
+from meshtls.wire.side import SERVER, SIDES, Side
 from meshtls.wire.tls import ContentType, HandshakeType
 
 __all__ = ["EventIndex", "Numbered"]
@@ -22,14 +24,11 @@ _DATA = int(ContentType.APPLICATION_DATA)
 _SERVER_HELLO, _FINISHED = int(HandshakeType.SERVER_HELLO), int(HandshakeType.FINISHED)
 
 
-class Numbered(Generic[E]):
+class Numbered(msgspec.Struct, Generic[E]):
     """Some of the events, in their order, and the number that each has among all events. The first event has 1."""
 
-    __slots__ = ("events", "numbers")
-
-    def __init__(self) -> None:
-        self.events: list[E] = []
-        self.numbers: list[int] = []
+    events: list[E] = []
+    numbers: list[int] = []
 
     def between(self, after: int, until: int | None = None) -> list[E]:
         """Those after event number ``after``, up to number ``until``."""
@@ -73,11 +72,12 @@ class EventIndex:
     def take(self, events: Sequence[Event]) -> None:
         """``events``: all of the session, those of earlier calls included."""
         records, numbers = self.records.events, self.records.numbers
+        data, others = self.data, self.others
         for number, one in enumerate(islice(events, self.count, None), self.count + 1):
             if isinstance(one, RecordSeen):
                 records.append(one)
                 numbers.append(number)
-                place = (self.data if one.content_type == _DATA else self.others)[one.side]
+                place = (data if one.content_type == _DATA else others)[one.side]
                 place.events.append(one)
                 place.numbers.append(number)
             elif isinstance(one, MessageSeen):
@@ -105,7 +105,7 @@ class EventIndex:
         self.last[key] = one
         if one.kind == _FINISHED and one.decrypted:
             self.finished[one.side] = number
-        elif one.kind == _SERVER_HELLO and one.side is Side.SERVER and self.before_hello is None:
+        elif one.kind == _SERVER_HELLO and one.side is SERVER and self.before_hello is None:
             self.before_hello = len(self.records.events)
 
     def __repr__(self) -> str:

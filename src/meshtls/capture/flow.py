@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from meshtls.address import Address
 from meshtls.capture.segments import Runs
-from meshtls.wire.side import Side
+from meshtls.wire.side import CLIENT, SERVER, Side
 
 __all__ = ["End", "Ending", "Flow", "FlowSink", "Half"]
 
@@ -27,6 +27,9 @@ class Ending(Enum):
     REPLACED = "replaced by a new connection with the same addresses and ports"
     GIVEN_UP = "given up to bound memory: no packet for longer than other connections"
     CAPTURE_END = "open when the capture ended"
+
+    #: As ``Side`` has it.
+    __hash__ = object.__hash__
 
 
 class End(NamedTuple):
@@ -190,7 +193,7 @@ class Flow:
         self.number, self.interface = number, interface
         size = (len(key) - 4) // 2
         back = key[size : 2 * size] + key[:size] + key[-2:] + key[-4:-2]
-        sender, receiver = Half(self, key, Side.CLIENT, time_ns), Half(self, back, Side.SERVER, time_ns)
+        sender, receiver = Half(self, key, CLIENT, time_ns), Half(self, back, SERVER, time_ns)
         sender.peer, receiver.peer = receiver, sender
         self.halves = (sender, receiver)
         self.from_start = self.opened = self.closed = self.undecided = self.roles_guessed = False
@@ -203,7 +206,7 @@ class Flow:
     def client(self) -> Half:
         """What the client sent."""
         first, second = self.halves
-        return first if first.side is Side.CLIENT else second
+        return first if first.side is CLIENT else second
 
     @property
     def server(self) -> Half:

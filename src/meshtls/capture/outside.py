@@ -15,7 +15,7 @@ from meshtls.capture.event_index import EventIndex
 from meshtls.capture.events import UNKNOWN
 from meshtls.capture.padding import is_padded
 from meshtls.capture.session import TlsSession
-from meshtls.wire.side import Side
+from meshtls.wire.side import CLIENT, SERVER, SIDES, Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, certificates_of_message
 from meshtls.wire.tls.messages import decode_message
 
@@ -27,9 +27,10 @@ _ALERT = int(ContentType.ALERT)
 #: Bytes of an alert, and of a Certificate message of TLS 1.3 without a certificate.
 _ALERT_BYTES, _EMPTY_CERTIFICATE = 2, 8
 _MOST_FLIGHT = 64
+_NOBODY: frozenset[Side] = frozenset()
 #: What the server sends after a CertificateRequest, if it sends one.
 _AFTER_REQUEST = (HandshakeType.SERVER_HELLO_DONE, HandshakeType.FINISHED)
-_HELLOS = ((Side.CLIENT, HandshakeType.CLIENT_HELLO), (Side.SERVER, HandshakeType.SERVER_HELLO))
+_HELLOS = ((CLIENT, HandshakeType.CLIENT_HELLO), (SERVER, HandshakeType.SERVER_HELLO))
 _EXTERNAL = "a pre-shared key was used, which seems not to be of an earlier session: it takes the place of certificates"
 _RENEGOTIATED = (
     "an encrypted handshake followed the first one, in which the server may have asked for a certificate, and the"
@@ -71,9 +72,9 @@ def outside_view(session: TlsSession) -> OutsideView:
     index = session.index
     flights = _flights(index) if session.version == TLS_1_3 else ((), ())
     resumed = _resumed(session, index)
-    again = frozenset(side for side in Side if session.version != TLS_1_3 and _renegotiates(index, side))
+    again = frozenset(side for side in SIDES if _renegotiates(index, side)) if session.version != TLS_1_3 else _NOBODY
     mutual, likely, evidence = _mutual(session, index, resumed, flights[1])
-    if mutual is Answer.NO and len(again) == len(Side):
+    if mutual is Answer.NO and len(again) == len(SIDES):
         mutual, likely, evidence = Answer.UNKNOWN, Answer.UNKNOWN, _RENEGOTIATED
     return OutsideView(resumed, mutual, likely, evidence, _alerts(session, index), flights, again)
 
@@ -83,9 +84,9 @@ def _resumed(session: TlsSession, index: EventIndex) -> Answer:
         return Answer.UNKNOWN
     if session.version == TLS_1_3:
         return Answer.NO if not session.psk else Answer.UNKNOWN if _may_be_external(session, index) else Answer.YES
-    if (Side.SERVER, HandshakeType.SERVER_HELLO_DONE) in index.last:
+    if (SERVER, HandshakeType.SERVER_HELLO_DONE) in index.last:
         return Answer.NO
-    changed = any(one.content_type == _CHANGE_CIPHER_SPEC for one in index.others[Side.SERVER].events)
+    changed = any(one.content_type == _CHANGE_CIPHER_SPEC for one in index.others[SERVER].events)
     return Answer.YES if changed else Answer.UNKNOWN
 
 
@@ -114,7 +115,7 @@ def _mutual(
         return Answer.UNKNOWN, Answer.UNKNOWN, "the session is resumed: certificates were sent in an earlier connection"
     if session.version == TLS_1_3 and session.psk:
         return Answer.UNKNOWN, Answer.UNKNOWN, _EXTERNAL
-    certificate = index.last.get((Side.CLIENT, HandshakeType.CERTIFICATE))
+    certificate = index.last.get((CLIENT, HandshakeType.CERTIFICATE))
     if certificate is not None:
         try:
             chain = certificates_of_message(session.version, certificate.data, limit=1)
@@ -123,8 +124,8 @@ def _mutual(
         if chain:
             return Answer.YES, Answer.YES, "the client sent a certificate"
         return Answer.NO, Answer.NO, "the client was asked for a certificate and sent none"
-    asked = (Side.SERVER, HandshakeType.CERTIFICATE_REQUEST) in index.last
-    if not asked and any((Side.SERVER, kind) in index.last for kind in _AFTER_REQUEST):
+    asked = (SERVER, HandshakeType.CERTIFICATE_REQUEST) in index.last
+    if not asked and any((SERVER, kind) in index.last for kind in _AFTER_REQUEST):
         return Answer.NO, Answer.NO, "the server asked for no certificate"
     if session.version == TLS_1_3 and not asked:
         return Answer.UNKNOWN, *_by_lengths(session, index, lengths)
@@ -145,7 +146,7 @@ def _by_lengths(session: TlsSession, index: EventIndex, lengths: tuple[int, ...]
         return Answer.NO, f"{shown}, the length of a Finished alone"
     if first in (_EMPTY_CERTIFICATE + overhead, _EMPTY_CERTIFICATE + finished + overhead):
         return Answer.NO, f"{shown}, the length of a Certificate message without a certificate"
-    if is_padded([one.length for one in index.data[Side.CLIENT].events[_early(index, Side.CLIENT) :]], aead):
+    if is_padded([one.length for one in index.data[CLIENT].events[_early(index, CLIENT) :]], aead):
         return Answer.UNKNOWN, f"{shown}, and its records look padded: their lengths show nothing"
     if first > _EMPTY_CERTIFICATE + finished + overhead:
         return Answer.YES, f"{shown}: room for a certificate before its Finished"
@@ -175,7 +176,7 @@ def _flights(index: EventIndex) -> tuple[tuple[int, ...], tuple[int, ...]]:
     client: list[int] = []
     if index.before_hello is None:
         return (), ()
-    by_server = Side.SERVER
+    by_server = SERVER
     for one in index.records.events[index.before_hello :]:
         if one.content_type == _APPLICATION_DATA:
             if one.side is by_server:
@@ -187,7 +188,7 @@ def _flights(index: EventIndex) -> tuple[tuple[int, ...], tuple[int, ...]]:
             if len(server) >= _MOST_FLIGHT or len(client) >= _MOST_FLIGHT:
                 break
     # After early data the client's next records may be the rest of it.
-    return tuple(server), () if _early(index, Side.CLIENT) else tuple(client)
+    return tuple(server), () if _early(index, CLIENT) else tuple(client)
 
 
 def _alerts(session: TlsSession, index: EventIndex) -> tuple[tuple[Side, int], ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import msgspec
 
 from meshtls.capture.files.packet import Packet
 from meshtls.capture.fragments import Fragments, Whole
@@ -38,7 +39,7 @@ class Totals:
     unknown_link_types: dict[int, int] = field(default_factory=dict)
 
 
-class Segment(NamedTuple):
+class Segment(msgspec.Struct, frozen=True, gc=False):
     """A TCP segment.
 
     - ``key``: source and destination address, source and destination port, as in the packet.

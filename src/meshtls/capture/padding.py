@@ -31,8 +31,10 @@ def is_padded(lengths: Sequence[int], aead: SuiteAead) -> bool:
     """Whether these payloads look padded: none is a short message, and all are multiples of one size. A full record has
     no room for padding.
     """
-    inner = [length - aead.tag_bytes for length in lengths]
-    inner = [length for length in inner if length <= _FULL]
-    if not inner or has_short_message(lengths, aead):
+    if has_short_message(lengths, aead):
         return False
-    return inner[0] % _SINGLE_STEP == 0 if len(inner) == 1 else gcd(*inner) >= _STEP
+    longest = _FULL + aead.tag_bytes
+    inner = [length - aead.tag_bytes for length in lengths if length <= longest]
+    if len(inner) > 1:
+        return gcd(*inner) >= _STEP
+    return bool(inner) and inner[0] % _SINGLE_STEP == 0

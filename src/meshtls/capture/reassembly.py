@@ -27,12 +27,13 @@ from meshtls.capture.packets import Segment
 from meshtls.capture.roles import Servers
 from meshtls.capture.segments import Chunk
 from meshtls.capture.sequence import MASK, MAX_WINDOW, MODULUS, signed, window_scale
-from meshtls.wire.side import Side
+from meshtls.wire.side import CLIENT, Side
 
 __all__ = ["GRACE_NS", "GRACE_PACKETS", "START_NS", "START_PACKETS", "Limits", "Reassembly", "Recent"]
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 _CONTROL = FIN | SYN | RST
+_RESET = Ending.RESET
 _TCP_HEADER = 20
 #: Bytes that are sent again are not further behind.
 _MAX_BEHIND = 1 << 26
@@ -103,12 +104,13 @@ class Reassembly:
             half.first_ns = time_ns
         half.packets += 1
         half.last_ns = time_ns
-        _, data, at, begin, span, seq, _, _, _, identification, _, _, _ = segment
-        end = min(begin + span, len(data))
-        self.recent.append((half, seq, identification, at, begin, end, data, time_ns))
-        for one in flow.halves:
-            if one.ends and resetting(one):
-                self._drain(one, segment.number, time_ns, force=False)
+        data, begin = segment.data, segment.begin
+        end = min(begin + segment.span, len(data))
+        self.recent.append((half, segment.seq, segment.identification, segment.at, begin, end, data, time_ns))
+        if half.ends or peer.ends:
+            for one in flow.halves:
+                if resetting(one):
+                    self._drain(one, segment.number, time_ns, force=False)
         if flow.closed:
             self._after_the_end(half, segment)
             return
@@ -118,8 +120,7 @@ class Reassembly:
             self._take_bytes(half, segment)
         if not flow.closed:
             self._proceed(flow, segment.number, time_ns)
-        _rearm(half)
-        _rearm(peer)
+        _rearm(flow)
 
     def _take_bytes(self, half: Half, segment: Segment) -> None:
         flags = segment.flags
@@ -138,6 +139,8 @@ class Reassembly:
 
     def is_twice(self, half: Half, segment: Segment) -> bool:
         """Whether this very packet was captured before, at another place on its way: it was sent once."""
+        if not half.packets:
+            return False
         seq, identification, time_ns = segment.seq, segment.identification, segment.time_ns
         for one in reversed(self.recent):
             if one[0] is half and one[1] == seq and one[2] == identification:
@@ -176,7 +179,7 @@ class Reassembly:
                 self._settle(flow, now_ns, force=True)
                 for half in flow.halves:
                     self._drain(half, 0, now_ns, force=not half.peer.packets or _passed(half))
-                    _rearm(half)
+                _rearm(flow)
                 if not _waits(flow):
                     self.waiting.pop(flow.number, None)
 
@@ -193,9 +196,10 @@ class Reassembly:
             half.scale = window_scale(header)
         if half.next < 0:
             half.next = (segment.seq + 1) & MASK
-            cost = half.early.cost
-            half.early.cut(signed(half.next - half.early.base))
-            self.buffered += half.early.cost - cost
+            if half.early:
+                cost = half.early.cost
+                half.early.cut(signed(half.next - half.early.base))
+                self.buffered += half.early.cost - cost
         if segment.flags & ACK:
             flow.syn_ack_ns = segment.time_ns
             self.servers.answered(half)
@@ -222,12 +226,7 @@ class Reassembly:
         if half.ends:
             reordered_ns = _reordered_ns(flow)
             self._disbelieve(half, lambda end: lives_on(end, ack, segment.time_ns, reordered_ns))
-        if (
-            flow.established_ns is None
-            and half.side is Side.CLIENT
-            and peer.isn is not None
-            and signed(ack - peer.isn) > 0
-        ):
+        if flow.established_ns is None and half.side is CLIENT and peer.isn is not None and signed(ack - peer.isn) > 0:
             flow.established_ns = segment.time_ns
 
     def _open(self, flow: Flow, client: Half) -> None:
@@ -239,6 +238,9 @@ class Reassembly:
 
     def _settle(self, flow: Flow, time_ns: int, *, force: bool) -> None:
         """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
+        one, other = flow.halves
+        if one.next >= 0 and other.next >= 0 and not flow.undecided:
+            return  # as of nearly all connections
         for half in flow.halves:
             if half.next >= 0 or not _undecided(half):
                 continue
@@ -323,7 +325,7 @@ class Reassembly:
             if late + span <= 0:
                 return
             seq, span, data = half.next, span + late, data[-late:]
-        if late <= 0 and not half.early and not half.ends and not half.flow.undecided:
+        if late <= 0 and not half.early.runs and not half.ends and not half.flow.undecided:
             half.bytes += span
             half.next = (seq + span) & MASK
             self._deliver(half, span, data, segment.number, segment.time_ns)
@@ -363,7 +365,7 @@ class Reassembly:
         self._settle(flow, time_ns, force=True)
         for half in flow.halves:
             self._drain(half, number, time_ns, force=bool(half.early))
-            _rearm(half)
+        _rearm(flow)
         self.waiting.pop(flow.number, None)
         if _waits(flow):
             self.waiting[flow.number] = flow
@@ -419,14 +421,15 @@ class Reassembly:
 
     def _proceed(self, flow: Flow, number: int, time_ns: int) -> None:
         """Deliver what waited and no longer has to."""
-        self._settle(flow, time_ns, force=False)
-        for half in flow.halves:
-            if (half.early.runs or half.ends) and not flow.closed:
-                self._drain(half, number, time_ns, force=False)
-        if _waits(flow):
-            self.waiting[flow.number] = flow
-        else:
-            self.waiting.pop(flow.number, None)
+        if flow.undecided or _waits(flow):
+            self._settle(flow, time_ns, force=False)
+            for half in flow.halves:
+                if (half.early.runs or half.ends) and not flow.closed:
+                    self._drain(half, number, time_ns, force=False)
+            if _waits(flow):
+                self.waiting[flow.number] = flow
+                return
+        self.waiting.pop(flow.number, None)
 
     def _drain(self, half: Half, number: int, time_ns: int, *, force: bool) -> None:
         """Deliver what is contiguous. A hole is waited for, unless ``force``, or it was for long enough."""
@@ -434,10 +437,11 @@ class Reassembly:
         if half.flow.undecided and not force:
             return
         while half.next >= 0 and not half.flow.closed:
-            self._disbelieve(half, lambda end: contradicted(half, end))
+            if half.ends:
+                self._disbelieve(half, lambda end: contradicted(half, end))
             end = nearest(half)
             to_end = MODULUS if end is None else signed(end.at - half.next)
-            to_data = early.runs[0].start - signed(half.next - early.base) if early else MODULUS
+            to_data = early.runs[0].start - signed(half.next - early.base) if early.runs else MODULUS
             if end is not None and (to_end <= 0 or half.ending is not None):
                 if not self._reached(half, end, time_ns, force=force):
                     return
@@ -481,7 +485,7 @@ class Reassembly:
                 again = at == (half.next - 1) & MASK
                 half.retransmitted += again
                 half.strange += not again
-        elif any(end.at == at and end.how is Ending.FIN for end in half.ends):
+        elif half.ends and any(end.at == at and end.how is Ending.FIN for end in half.ends):
             half.retransmitted += not segment.span
         elif half.next >= 0 and not ((ahead := signed(at - half.next)) >= 0 and may_be_sent(half, ahead)):
             half.strange += not segment.span
@@ -522,17 +526,18 @@ class Reassembly:
 
     def _reached(self, half: Half, end: End, time_ns: int, *, force: bool) -> bool:
         """All bytes before this end have come. Returns whether it stands, which it does after a while."""
-        contested = end.how is Ending.RESET or half.early or resetting(half.peer)
+        contested = end.how is _RESET or half.early.runs or resetting(half.peer)
         if contested and not force and time_ns - end.time_ns <= GRACE_NS:
             return False
         self._settle(half.flow, time_ns, force=True)
-        half.strange += len(half.early.runs)
-        self.buffered -= half.early.cost
-        half.early.clear()
-        if end.how is Ending.RESET:
+        if half.early.runs:
+            half.strange += len(half.early.runs)
+            self.buffered -= half.early.cost
+            half.early.clear()
+        if end.how is _RESET:
             self._reset(half, end)
             return True
-        half.ends = [one for one in half.ends if one.how is Ending.RESET]
+        half.ends = [one for one in half.ends if one.how is _RESET]
         half.next = (half.next + 1) & MASK
         self._ended(half, Ending.FIN, end.time_ns)
         if half.peer.ending is not None and not half.ends:
@@ -560,8 +565,9 @@ class Reassembly:
         flow.close()
         self.over.append(flow)
         for half in flow.halves:
-            self.buffered -= half.early.cost
-            half.early.clear()
+            if half.early.runs:
+                self.buffered -= half.early.cost
+                half.early.clear()
             half.expect, half.ends = -1, []
         self.waiting.pop(flow.number, None)
 
@@ -618,17 +624,16 @@ def _heard(half: Half) -> int | None:
     return half.ack if half.first_ack is not None and signed(half.ack - heard) > 0 else heard
 
 
-def _rearm(half: Half) -> None:
-    """Decide whether the next segment needs nothing but delivery."""
-    flow = half.flow
+def _rearm(flow: Flow) -> None:
+    """Decide whether the next segment of each side needs nothing but delivery."""
+    one, other = flow.halves
     ready = (
         flow.opened
-        and half.ending is None
-        and not half.ends
-        and not half.peer.ends
-        and not half.early.runs
+        and not one.ends
+        and not other.ends
         and not flow.undecided
-        and not half.peer.strange_run
         and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
     )
-    half.expect = half.next if ready else -1
+    for half, peer in ((one, other), (other, one)):
+        waits = half.ending is not None or half.early.runs or peer.strange_run
+        half.expect = half.next if ready and not waits else -1

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
+import msgspec
+
 from meshtls.capture.ends import resetting
 from meshtls.capture.flow import Half
 from meshtls.capture.packets import Segment
@@ -54,7 +56,7 @@ class NewSyns:
             half.retransmitted += 1
             return
         half.strange += 1
-        self._waiting[half.key] = NewSyn(half, segment._replace(data=segment.data[:_MOST_BYTES]), wire)
+        self._waiting[half.key] = NewSyn(half, msgspec.structs.replace(segment, data=segment.data[:_MOST_BYTES]), wire)
         if len(self._waiting) > _MOST:
             self._waiting.popitem(last=False)
 

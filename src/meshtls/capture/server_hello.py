@@ -15,7 +15,8 @@ _HEADER, _VERSION, _RANDOM = 4, 2, 32
 _SESSION_ID = _HEADER + _VERSION + _RANDOM
 _SERVER_HELLO = HandshakeType.SERVER_HELLO.to_bytes(1, "big")
 _EXTENSION = Struct(">HH")
-_VERSIONS, _PSK = Extension.SUPPORTED_VERSIONS, Extension.PRE_SHARED_KEY
+_VERSIONS, _PSK = int(Extension.SUPPORTED_VERSIONS), int(Extension.PRE_SHARED_KEY)
+_ALPN, _KEY_SHARE = int(Extension.ALPN), int(Extension.KEY_SHARE)
 _ENCRYPT_THEN_MAC = 22  # RFC 7366
 
 
@@ -90,21 +91,19 @@ def choices_of_message(message: bytes) -> tuple[int | None, bytes]:
     at += 2
     group: int | None = None
     protocol = b""
-    wanted = {int(Extension.ALPN)}
-    if is_hello and not is_hello_retry_request(message):
-        wanted.add(int(Extension.KEY_SHARE))
+    wants_protocol, wants_group = True, is_hello and not is_hello_retry_request(message)
     while at + 4 <= end:
         kind, length = _EXTENSION.unpack_from(message, at)
         start = at + 4
         at = start + length
-        if kind not in wanted:
-            continue
-        wanted.discard(kind)
-        content = message[start : min(at, end)]
-        if kind == Extension.ALPN:
+        if kind == _ALPN and wants_protocol:
+            wants_protocol = False
+            content = message[start : min(at, end)]
             listed = content[2 : 2 + int.from_bytes(content[:2], "big")]
             name_end = 1 + int.from_bytes(listed[:1], "big")
             protocol = listed[1:name_end] if name_end <= len(listed) else b""
-        elif len(content) >= 2:
-            group = int.from_bytes(content[:2], "big")
+        elif kind == _KEY_SHARE and wants_group:
+            wants_group = False
+            if min(at, end) - start >= 2:
+                group = int.from_bytes(message[start : start + 2], "big")
     return group, protocol

@@ -38,7 +38,7 @@ from meshtls.capture.record_protection import NumberedRecords, RecordProtection
 from meshtls.capture.record_search import RecordSearch
 from meshtls.capture.server_hello import ServerHelloFacts, accepts_early_data, server_hello_facts
 from meshtls.capture.waiting import Waiting, WaitingQueue
-from meshtls.wire.side import Side
+from meshtls.wire.side import CLIENT, SERVER, Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, client_random_of_message
 from meshtls.wire.tls.assembling import MESSAGE_HEADER, MessageAssembler
 from meshtls.wire.tls.names import VERSIONS
@@ -72,8 +72,6 @@ _LONGEST_AFTER_LOSS = 1 << 16
 #: Memory of an event, besides its bytes.
 _EVENT_BYTES = 160
 _TLS_1_2 = 0x0303
-#: A member of an Enum is looked up in Python: too slow for each packet.
-_CLIENT = Side.CLIENT
 _CLIENT_HELLO, _SERVER_HELLO = int(HandshakeType.CLIENT_HELLO), int(HandshakeType.SERVER_HELLO)
 _CLOSE_NOTIFY = 0
 _ALERT_BYTES = 2
@@ -92,12 +90,12 @@ class Epoch(IntEnum):
 
 
 _LABELS: Mapping[Side, Mapping[Epoch, KeyLabel]] = {
-    Side.CLIENT: {
+    CLIENT: {
         Epoch.EARLY: KeyLabel.CLIENT_EARLY,
         Epoch.HANDSHAKE: KeyLabel.CLIENT_HANDSHAKE,
         Epoch.APPLICATION: KeyLabel.CLIENT_TRAFFIC,
     },
-    Side.SERVER: {Epoch.HANDSHAKE: KeyLabel.SERVER_HANDSHAKE, Epoch.APPLICATION: KeyLabel.SERVER_TRAFFIC},
+    SERVER: {Epoch.HANDSHAKE: KeyLabel.SERVER_HANDSHAKE, Epoch.APPLICATION: KeyLabel.SERVER_TRAFFIC},
 }
 #: Why no key is tried.
 NO_CLIENT_HELLO = "the ClientHello was not captured, by which a key log names a connection: nothing can be decrypted"
@@ -202,7 +200,7 @@ class TlsSession:
         self._queue: WaitingQueue[Direction] = WaitingQueue(self._memory)
         #: Those of the key log, when it was looked into last.
         self._seen_changes = -1
-        self._client, self._server = Direction(Side.CLIENT), Direction(Side.SERVER)
+        self._client, self._server = Direction(CLIENT), Direction(SERVER)
         self._left_messages, self._left_plaintext, self._left_trials = _KEPT_MESSAGES, keep_plaintext, _MOST_TRIALS
         self._early: EarlyData | None = None
         self.early_accepted: bool | None = None
@@ -227,14 +225,16 @@ class TlsSession:
     @property
     def index(self) -> EventIndex:
         """The events so far by their kinds."""
-        index = self._index = self._index or EventIndex()
+        index = self._index
+        if index is None:
+            index = self._index = EventIndex()
         if index.count < len(self.events):
             index.take(self.events)
         return index
 
     def direction(self, side: Side) -> Direction:
         """What ``side`` has sent so far."""
-        return self._client if side is _CLIENT else self._server
+        return self._client if side is CLIENT else self._server
 
     @property
     def waiting(self) -> bool:
@@ -247,7 +247,7 @@ class TlsSession:
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> None:
         """What ``side`` sent next. Nothing is raised: what goes wrong is an event."""
-        one = self._client if side is _CLIENT else self._server
+        one = self._client if side is CLIENT else self._server
         if self._queue.entries:
             self._wait(Waiting(one, data, time_ns))
         else:
@@ -256,7 +256,7 @@ class TlsSession:
     def gap(self, side: Side, missing: int) -> None:
         """So many bytes are lost; 0 if nobody knows how many. What follows is read again from the next record on."""
         one = self.direction(side)
-        if self._queue:
+        if self._queue.entries:
             self._wait(Waiting(one, missing, 0))
         else:
             self._gap(one, missing)
@@ -264,7 +264,7 @@ class TlsSession:
     def end(self, side: Side) -> None:
         """No more comes from ``side``."""
         one = self.direction(side)
-        if self._queue:
+        if self._queue.entries:
             self._wait(Waiting(one, None, 0))
         else:
             self._end(one)
@@ -280,9 +280,10 @@ class TlsSession:
 
     def settle(self) -> None:
         """Wait no longer: what can't be decrypted now is read by its lengths."""
-        self.look_again()
-        if self._queue:
-            self._give_up_waiting()
+        if self._queue.entries:
+            self.look_again()
+            if self._queue:
+                self._give_up_waiting()
         self._keep_dropped()
 
     # -- bytes --
@@ -310,7 +311,7 @@ class TlsSession:
         if error is not None and not one._found_error:
             one._found_error = True
             self._trouble(one, error.offset, error.reason)
-        if one._kept or one._reader.kept:
+        if one._kept or one._reader.beginning:
             self._note_kept(one)
 
     def _gap(self, one: Direction, missing: int) -> None:
@@ -337,8 +338,9 @@ class TlsSession:
             self._trouble(one, one._reader.offset - one._reader.pending, "the connection ends within this record")
         if self._inside is not None:
             self._inside.end(one.side)
-        one._reader, one._assembler, one._search = RecordReader(one.side), MessageAssembler(), None
-        self._note_kept(one)
+        if one._kept or one.kept:
+            one._reader, one._assembler, one._search = RecordReader(one.side), MessageAssembler(), None
+            self._note_kept(one)
 
     # -- waiting for secrets --
 
@@ -423,7 +425,7 @@ class TlsSession:
         one.record_bytes += length + RECORD_HEADER
         if kind == _APPLICATION_DATA or one.encrypted:
             if one.opaque:
-                self._opaque(one, record, time_ns)
+                self._opaque(one, offset, kind, length, time_ns)
             elif self.version and self.version < TLS_1_3:
                 self._protected(one, record, time_ns, self._open_1_2(one, record))
             else:
@@ -440,9 +442,8 @@ class TlsSession:
         elif kind == _CHANGE_CIPHER_SPEC and self.version and self.version < TLS_1_3:
             self._change_keys(one, record)
 
-    def _opaque(self, one: Direction, record: Record, time_ns: int) -> None:
+    def _opaque(self, one: Direction, offset: int, kind: int, length: int, time_ns: int) -> None:
         """A record of which only the length is known."""
-        offset, kind, _, length, _, _ = record
         version = self.version
         inner = kind if version and version < TLS_1_3 else UNKNOWN
         seen = RecordSeen(one.side, time_ns, offset, kind, length, False, inner)
@@ -460,7 +461,7 @@ class TlsSession:
 
     def _protected(self, one: Direction, record: Record, time_ns: int, opened: tuple[int, bytes] | None) -> None:
         if opened is None:
-            self._opaque(one, record, time_ns)
+            self._opaque(one, record.offset, record.content_type, record.length, time_ns)
             if self._inside is not None and one.epoch >= Epoch.APPLICATION:
                 self._inside.gap(one.side, 0)
             return
@@ -509,7 +510,7 @@ class TlsSession:
             self._deliver(self._client, content, time_ns)
         self._client.application_bytes += early.bytes - sum(len(content) for content, _ in held)
         if not early.whole and self._inside is not None:
-            self._inside.gap(Side.CLIENT, 0)
+            self._inside.gap(CLIENT, 0)
 
     def _alert(self, one: Direction, record: Record, content: bytes, time_ns: int, *, decrypted: bool) -> None:
         if len(content) != 2:
@@ -533,7 +534,7 @@ class TlsSession:
             self._message(one, record, message, time_ns, decrypted=decrypted)
         if assembler.error is not None and not broken:
             self._trouble(one, record.offset, assembler.error.reason)
-        if one._kept or assembler.kept:
+        if one._kept or assembler.beginning:
             self._note_kept(one)
 
     def _lost_handshake(self, one: Direction) -> None:
@@ -548,9 +549,9 @@ class TlsSession:
             self._keep(MessageSeen(one.side, time_ns, kind, message, decrypted), len(message))
         else:
             self.events_dropped += 1
-        if kind == _CLIENT_HELLO and one.side is Side.CLIENT:
+        if kind == _CLIENT_HELLO and one.side is CLIENT:
             self._client_hello(message)
-        elif kind == _SERVER_HELLO and one.side is Side.SERVER:
+        elif kind == _SERVER_HELLO and one.side is SERVER:
             try:
                 self._server_hello(one, record, server_hello_facts(message))
             except ValueError as error:
@@ -558,7 +559,7 @@ class TlsSession:
         elif decrypted and isinstance(one.protection, RecordProtection) and self.version in (0, TLS_1_3):
             if kind == HandshakeType.FINISHED and one.epoch is Epoch.HANDSHAKE:
                 self._enter(one, Epoch.APPLICATION)
-            elif kind == HandshakeType.ENCRYPTED_EXTENSIONS and one.side is Side.SERVER:
+            elif kind == HandshakeType.ENCRYPTED_EXTENSIONS and one.side is SERVER:
                 self._answer_early(accepts_early_data(message))
             elif kind == HandshakeType.END_OF_EARLY_DATA and one.epoch is Epoch.EARLY:
                 self._answer_early(True)

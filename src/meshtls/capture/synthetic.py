@@ -90,6 +90,8 @@ def _end(given: End) -> tuple[IPv4Address | IPv6Address, int]:
 
 
 def _checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071): the sum of 16-bit words modulo 65535, which one division gives."""
+    """The Internet checksum (RFC 1071) of bytes that are not all zero: the sum of 16-bit words modulo 65535, which one
+    division gives. It is 0 and not 65535 where that sum is a multiple of 65535.
+    """
     whole = data if len(data) % 2 == 0 else data + b"\0"
-    return ~(int.from_bytes(whole, "big") % 0xFFFF) & 0xFFFF
+    return -int.from_bytes(whole, "big") % 0xFFFF

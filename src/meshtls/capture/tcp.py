@@ -92,8 +92,9 @@ class Flows:
             found = self._segments.of(packet)
             if found is None:
                 return
-            key, data, at, begin, span, seq, ack, flags, window, ip_id, _, _, earlier_wire = found
-            wire += earlier_wire
+            key, data, at, begin, span = found.key, found.data, found.at, found.begin, found.span
+            seq, ack, flags, window, ip_id = found.seq, found.ack, found.flags, found.window, found.identification
+            wire += found.earlier_wire
             end, size = begin + span, len(data)
         half = self._halves.get(key)
         if half is not None and seq == half.expect and flags & _FLAGS == _ACK and window and end <= size:

@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from meshtls.printable import printable, printable_json, printable_lines
+from meshtls.printable import json_line, printable, printable_json, printable_lines
 
 __all__ = ["JsonLines", "Lines", "Output", "Record", "Terminal", "tell", "tell_json", "tell_progress", "wants_json"]
 
@@ -72,7 +72,7 @@ class JsonLines:
 
     def tell(self, value: object) -> None:
         """Print ``value``, now or with the next block."""
-        line = printable_json(json.dumps(value))
+        line = json_line(value)
         self._waiting.append(line)
         self._size += len(line)
         if self._size >= self._most:

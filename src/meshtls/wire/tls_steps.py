@@ -34,6 +34,7 @@ _CHOOSES_1_3 = (2).to_bytes(2, "big") + TLS_1_3.to_bytes(2, "big")
 #: Members of an Enum are looked up in Python: too slow for each message.
 _EARLY_DATA, _PSK = int(Extension.EARLY_DATA), int(Extension.PRE_SHARED_KEY)
 _VERSIONS = int(Extension.SUPPORTED_VERSIONS)
+_EARLY_DATA_TYPE = _EARLY_DATA.to_bytes(2, "big")
 _RECORDS: Mapping[int, Event] = {
     int(ContentType.CHANGE_CIPHER_SPEC): _E.CHANGE_CIPHER_SPEC,
     int(ContentType.ALERT): _E.ENCRYPTED_ALERT,
@@ -78,6 +79,8 @@ class TlsSteps:
     def _of_client_hello(self, message: bytes) -> list[Event]:
         start, at = vector(message, _SESSION_ID, 1)
         self._session_id = message[start:at]
+        if _EARLY_DATA_TYPE not in message:
+            return []  # as nearly all hellos, whose extensions need not be read for this
         _, at = vector(message, at, 2)  # cipher_suites
         _, at = vector(message, at, 1)  # legacy_compression_methods
         return [_E.OFFERS_EARLY_DATA] if _EARLY_DATA in _extensions(message, at) else []

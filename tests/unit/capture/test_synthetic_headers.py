@@ -61,3 +61,16 @@ def test_figures_of_synthetic_headers_are_not_told(description: str, synthetic: 
         assert (*told, ratio) == ("unknown: it is synthetic", "unknown", "unknown")
     else:
         assert (told[0], ratio) == ("0.000 ms", f"{found.overhead:.2f}")
+
+
+def test_a_checksum_that_adds_up_to_nothing_is_zero() -> None:
+    """Of all payloads of two bytes, one is such that the rest adds up to a multiple of 65535. tshark takes 65535 for a
+    wrong checksum.
+    """
+    sums = set()
+    for number in range(1 << 16):
+        talk = Conversation(("192.0.2.1", 40000), ("192.0.2.2", 443))
+        (frame,) = talk.data(Side.CLIENT, number.to_bytes(2, "big"))
+        sums.add(frame[36:38])
+    assert bytes(2) in sums
+    assert b"\xff\xff" not in sums

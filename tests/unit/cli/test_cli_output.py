@@ -158,12 +158,12 @@ def test_the_command_line_is_quoted_in_printable_characters(capsys: pytest.Captu
 def test_lines_are_printed_each_at_once_or_in_blocks(capsys: pytest.CaptureFixture[str]) -> None:
     with JsonLines(at_once=True) as lines:
         lines.tell({"a": 1})
-        assert capsys.readouterr().out == '{"a": 1}\n'
+        assert capsys.readouterr().out == '{"a":1}\n'
     with JsonLines(at_once=False) as lines:
         lines.tell({"a": 1})
         lines.tell({"b": "\x1b\u202e"})
         assert capsys.readouterr().out == ""
-    assert capsys.readouterr().out == '{"a": 1}\n{"b": "\\u001b\\u202e"}\n'
+    assert capsys.readouterr().out == '{"a":1}\n{"b":"\\u001b\\u202e"}\n'
 
 
 def test_a_block_is_printed_once_it_is_large(capsys: pytest.CaptureFixture[str]) -> None:

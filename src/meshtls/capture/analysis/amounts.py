@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import NamedTuple
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.analysis.completion import Completion, may_be_ticket
-from meshtls.capture.analysis.server_data import late_tickets, may_count_ticket
+from meshtls.capture.analysis.server_data import Tickets
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
-from meshtls.wire.side import SIDES, Side
+from meshtls.wire.side import CLIENT, SERVER, SIDES, Side
 from meshtls.wire.tls import TLS_1_3, ContentType
 from meshtls.wire.tls.records import RECORD_HEADER
 from meshtls.wire.tls.suites import CIPHER_SUITES
@@ -45,7 +44,7 @@ class Amounts(NamedTuple):
     at_most: bool = False
 
 
-def application_bytes(session: TlsSession, view: OutsideView, done: Completion | None) -> Amounts:
+def application_bytes(session: TlsSession, view: OutsideView, done: Completion | None, tickets: Tickets) -> Amounts:
     """Count them; ``done``: when the handshake was complete.
 
     A record's length has the padding of TLS 1.3 in it, and the padding of a CBC suite, of which the mean is assumed.
@@ -72,20 +71,17 @@ def application_bytes(session: TlsSession, view: OutsideView, done: Completion |
             alerts = {offset for of, offset in view.alerts if of is side}
             lengths = [one.length for one in sent if not one.decrypted and one.offset not in alerts]
             found[side] += max(0, sum(lengths) - _overhead_1_3(session) * len(lengths))
-            cut_tickets = cut_tickets or (side is Side.SERVER and _may_lack_tickets(session, after))
+            cut_tickets = cut_tickets or (side is SERVER and _may_lack_tickets(session, after))
         elif done is not None:
-            found[side] = _estimated_1_3(session, view, side, done)
-            padded = padded or _data_looks_padded(session, view, side, done)
+            found[side] = _estimated_1_3(session, view, side, done, tickets)
+            padded = padded or _data_looks_padded(session, view, side, done, tickets)
     if not tls13 or done is None:
         return Amounts(found, estimated)
     early = _early_data(session, done)
-    found[Side.CLIENT] += early
+    found[CLIENT] += early
     bounds = _bounds_of_padded(session, view) if done.inferred else {}
     at_most = (
-        cut_tickets
-        or padded
-        or bool(bounds)
-        or (_all_are_counted(session, done, early) and may_count_ticket(session, done))
+        cut_tickets or padded or bool(bounds) or (tickets.may_count_one and _all_are_counted(session, done, early))
     )
     return Amounts(found | bounds, estimated or early > 0 or bool(bounds), at_most)
 
@@ -96,17 +92,17 @@ def _may_lack_tickets(session: TlsSession, after: int) -> bool:
     """
     aead, index = aead_of_suite(session.suite), session.index
     application = zip(index.application.numbers, index.application.events, strict=True)
-    first = next((number for number, one in application if one.side is Side.SERVER), None)
-    records = index.data[Side.SERVER].between(after, first)
+    first = next((number for number, one in application if one.side is SERVER), None)
+    records = index.data[SERVER].between(after, first)
     return aead is not None and any(not one.decrypted and may_be_ticket(one, aead) for one in records)
 
 
 def _all_are_counted(session: TlsSession, done: Completion, early: int) -> bool:
     """Whether no early data was left out that may have been accepted, of a server whose records are encrypted."""
-    if session.direction(Side.SERVER).decrypted:
+    if session.direction(SERVER).decrypted:
         return False
     # In a resumed session the client's flight is its Finished.
-    return session.early_accepted is False or early > 0 or len(session.index.data[Side.CLIENT].between(0, done.at)) <= 1
+    return session.early_accepted is False or early > 0 or len(session.index.data[CLIENT].between(0, done.at)) <= 1
 
 
 def _bounds_of_padded(session: TlsSession, view: OutsideView) -> dict[Side, int]:
@@ -116,7 +112,7 @@ def _bounds_of_padded(session: TlsSession, view: OutsideView) -> dict[Side, int]
         return {}
     return {
         side: most
-        for side, flight in zip((Side.SERVER, Side.CLIENT), view.flights, strict=True)
+        for side, flight in zip((SERVER, CLIENT), view.flights, strict=True)
         if not session.direction(side).decrypted and not has_short_message(flight, aead)
         if (most := _bound(session, side, aead)) is not None
     }
@@ -127,13 +123,13 @@ def _bound(session: TlsSession, side: Side, aead: SuiteAead) -> int | None:
     that the client encrypted in answer to the server; and of early data, if the server may have accepted that.
     """
     begun = answered = False
-    may_be_early = side is Side.CLIENT and session.early_accepted is not False
+    may_be_early = side is CLIENT and session.early_accepted is not False
     lengths: list[int] = []
     before: list[int] = []
     for one in session.index.records.events:
         encrypted = one.content_type == _DATA
-        answered = answered or (encrypted and one.side is Side.SERVER)
-        begins = not begun and answered and encrypted and one.side is Side.CLIENT
+        answered = answered or (encrypted and one.side is SERVER)
+        begins = not begun and answered and encrypted and one.side is CLIENT
         if one.side is side and encrypted and answered:
             lengths.append(one.length)
         if one.side is side and not begun and (begins or not (encrypted and may_be_early)):
@@ -146,13 +142,13 @@ def _bound(session: TlsSession, side: Side, aead: SuiteAead) -> int | None:
     return max(0, rest - aead.overhead * (whole.records - len(before)))
 
 
-def _data_looks_padded(session: TlsSession, view: OutsideView, side: Side, done: Completion) -> bool:
+def _data_looks_padded(session: TlsSession, view: OutsideView, side: Side, done: Completion, tickets: Tickets) -> bool:
     """Whether what a side sent after the handshake, without session tickets and alerts, looks padded. Requests that are
     alike have one length, which shows less than several do.
     """
     aead, alerts = aead_of_suite(session.suite), {offset for of, offset in view.alerts if of is side}
-    tickets = late_tickets(session, done) if side is Side.SERVER else []
-    sent = session.index.data[side].between(done.until)[len(tickets) :]
+    late = tickets.late if side is SERVER else []
+    sent = session.index.data[side].between(done.until)[len(late) :]
     return aead is not None and is_padded([*{one.length for one in sent if one.offset not in alerts}], aead)
 
 
@@ -163,7 +159,7 @@ def _early_data(session: TlsSession, done: Completion) -> int:
     if session.early_accepted is False:
         return 0
     overhead = _overhead_1_3(session)
-    records = session.index.data[Side.CLIENT].between(0, done.at)
+    records = session.index.data[CLIENT].between(0, done.at)
     sent = [one.length - overhead for one in records if not one.decrypted]
     if done.inferred:
         del sent[-1:]  # the Finished
@@ -178,16 +174,15 @@ def _overhead_1_3(session: TlsSession) -> int:
     return aead.overhead if aead is not None else _USUAL_OVERHEAD
 
 
-def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Completion) -> int:
+def _estimated_1_3(session: TlsSession, view: OutsideView, side: Side, done: Completion, tickets: Tickets) -> int:
     """What a side sent after the handshake, without session tickets and alerts."""
-    index = session.index
-    tickets = late_tickets(session, done) if side is Side.SERVER else []
-    seen = chain(index.data[side].between(0, done.until), index.others[side].between(0, done.until), tickets)
-    before = [one.length + RECORD_HEADER for one in seen]
+    index, one = session.index, session.direction(side)
+    seen = index.data[side].between(0, done.until) + index.others[side].between(0, done.until)
+    if side is SERVER:
+        seen += tickets.late
+    after = one.record_bytes - RECORD_HEADER * one.records - sum([record.length for record in seen])
     alerts = [of for of, _ in view.alerts].count(side)
-    one = session.direction(side)
-    rest = (one.records - len(before)) * (RECORD_HEADER + _overhead_1_3(session)) + _ALERT_BYTES * alerts
-    return max(0, one.record_bytes - sum(before) - rest)
+    return max(0, after - _overhead_1_3(session) * (one.records - len(seen)) - _ALERT_BYTES * alerts)
 
 
 def _data_records(session: TlsSession, side: Side) -> int:

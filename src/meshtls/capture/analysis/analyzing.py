@@ -84,11 +84,10 @@ class Analysis:
         return self.reader.error
 
     def __iter__(self) -> Iterator[Connection]:
-        take, over = self.flows.packet, self._over
-        secrets: list[bytes] = []
-        for packet in self.reader:
-            if not self.packets:
-                secrets = self.reader.secrets  # the reader goes on adding to it
+        take, over, progress = self.flows.packet, self._over, self._progress
+        packets = iter(self.reader)
+        secrets = self.reader.secrets  # the reader goes on adding to it
+        for packet in packets:
             if secrets:
                 self._take_secrets()
             self.packets += 1
@@ -96,8 +95,8 @@ class Analysis:
             take(packet)
             if len(over) > _LINGERING:
                 yield self._record(over.popleft())
-            if not self.packets % _PROGRESS and self._progress is not None:
-                self._progress(Progress(self.packets, self.wire_bytes))
+            if progress is not None and not self.packets % _PROGRESS:
+                progress(Progress(self.packets, self.wire_bytes))
         self.flows.finish()
         while over:
             yield self._record(over.popleft())

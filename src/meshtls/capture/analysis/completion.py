@@ -7,13 +7,12 @@ missing: what is shorter than a Finished can't have one in it. That a message wa
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import islice, takewhile
 from typing import NamedTuple
 
 from meshtls.capture.aead import SuiteAead, aead_of_suite
 from meshtls.capture.events import MessageSeen, RecordSeen
 from meshtls.capture.session import TlsSession
-from meshtls.wire.side import SIDES, Side
+from meshtls.wire.side import CLIENT, SERVER, SIDES, Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType
 
 __all__ = ["MOST_TICKETS", "Completion", "completion_of", "may_be_ticket"]
@@ -48,7 +47,8 @@ def completion_of(session: TlsSession) -> Completion | None:
     """When the handshake was complete; None where it was not, or can't be known."""
     finished: frozenset[Side] = frozenset()
     changed: set[Side] = set()
-    tls13 = session.version == TLS_1_3
+    version = session.version
+    tls13 = version == TLS_1_3
     aead = aead_of_suite(session.suite)
     least = _finished_bytes(aead)
     server_answered = False
@@ -58,13 +58,13 @@ def completion_of(session: TlsSession) -> Completion | None:
         if isinstance(one, MessageSeen):
             if one.kind == _FINISHED and one.decrypted:
                 # In TLS 1.3 the client's answers the server's, whether the server's is in the capture or not.
-                finished |= _BOTH if tls13 and one.side is Side.CLIENT else {one.side}
-        elif not isinstance(one, RecordSeen) or not session.version:
+                finished |= _BOTH if tls13 and one.side is CLIENT else {one.side}
+        elif not isinstance(one, RecordSeen) or not version:
             continue
         elif one.content_type == _CHANGE and not one.decrypted:
             changed.add(one.side)
         elif tls13 and one.content_type == _DATA:
-            if one.side is Side.SERVER:
+            if one.side is SERVER:
                 server_answered = True
             elif server_answered and not one.decrypted:
                 client_sent += _content(one, aead)
@@ -95,23 +95,30 @@ def _inferred(session: TlsSession, aead: SuiteAead, at: int) -> Completion:
     record, the flight is what the client sends at the time of the first. What the server sends then, before the
     client's next, are session tickets, as far as they may be that.
     """
-    events, numbers = session.index.records.events, session.index.records.numbers
+    records = session.index.records
+    events, numbers = records.events, records.numbers
     first = bisect_left(numbers, at)
-    flight = list(takewhile(lambda one: one.side is Side.CLIENT, islice(events, first, None)))
     finished = aead.overhead + aead.finished_bytes
-    whole = next((place for place, one in enumerate(flight) if one.length == finished), None)
-    if whole is None:
-        whole = max(place for place, one in enumerate(flight) if one.time_ns == flight[0].time_ns)
-    done, last = flight[whole], numbers[first + whole]
-    until, tickets = last, list[int]()
-    rest = first + whole + 1
-    for place, one in zip(islice(numbers, rest, None), islice(events, rest, None), strict=True):
-        tickets.append(one.length)
-        too_many = len(tickets) > MOST_TICKETS or sum(set(tickets)) > _LONGEST_TICKET + aead.overhead
-        if one.side is Side.CLIENT or not may_be_ticket(one, aead) or too_many:
+    begun_ns, whole = events[first].time_ns, first
+    for place in range(first, len(events)):
+        one = events[place]
+        if one.side is not CLIENT:
             break
-        until = place
-    return Completion(last, until, done.time_ns, True)
+        if one.length == finished:
+            whole = place
+            break
+        if one.time_ns == begun_ns:
+            whole = place
+    until, tickets = numbers[whole], list[int]()
+    for place in range(whole + 1, len(events)):
+        one = events[place]
+        if one.side is CLIENT or not may_be_ticket(one, aead):
+            break
+        tickets.append(one.length)
+        if len(tickets) > MOST_TICKETS or sum(set(tickets)) > _LONGEST_TICKET + aead.overhead:
+            break
+        until = numbers[place]
+    return Completion(numbers[whole], until, events[whole].time_ns, True)
 
 
 def may_be_ticket(one: RecordSeen, aead: SuiteAead) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -183,16 +184,16 @@ class Connection(msgspec.Struct, frozen=True):
 
 def as_json(connection: Connection) -> dict[str, Any]:
     """The record for programs: an Outcome as its name, and beside it ``verdict`` and ``outcome_words``."""
-    record: dict[str, Any] = msgspec.to_builtins(connection, enc_hook=_name)
-    outcome = connection.outcome
-    record["verdict"] = outcome.verdict.value if outcome is not None else None
+    record: dict[str, Any] = msgspec.to_builtins(connection)
     for side, end in (("client", connection.client), ("server", connection.server)):
         if end.peer is not None:
             record[side]["peer"]["refused_as"] = end.peer.refused_as.name if end.peer.refused_as else None
-    record["outcome"] = outcome.name if outcome is not None else None
-    record["outcome_words"] = outcome.value if outcome is not None else ""
+    record |= _TOLD[connection.outcome]
     return record
 
 
-def _name(value: object) -> object:
-    return value.name if isinstance(value, Outcome) else str(value)
+#: What a record says of an outcome. The name and the value of a member of an Enum are looked up in Python.
+_TOLD: Mapping[Outcome | None, Mapping[str, str | None]] = {
+    None: {"verdict": None, "outcome": None, "outcome_words": ""},
+    **{one: {"verdict": one.verdict.value, "outcome": one.name, "outcome_words": one.value} for one in Outcome},
+}

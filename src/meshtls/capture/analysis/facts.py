@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from meshtls.capture.analysis.connection import Alert, Handshake, Peer
 from meshtls.capture.analysis.progress import Progress
 from meshtls.capture.analysis.server_data import ServerData
@@ -12,7 +14,7 @@ from meshtls.observe.events import Outcome
 __all__ = ["Facts", "Judgement"]
 
 
-class Facts(NamedTuple):
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """Times are in milliseconds since the first packet. Pairs are of the client and the server.
 
     - ``client``, ``server``: who they are, in words. ``server_address``: HOST:PORT; ``server_is_local``: of the

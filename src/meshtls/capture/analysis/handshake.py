@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from meshtls.capture.analysis.completion import Completion
@@ -12,9 +13,9 @@ from meshtls.capture.events import AlertSeen, ApplicationBytes, MessageSeen, Rec
 from meshtls.capture.flow import Ending
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.server_hello import choices_of_message
-from meshtls.capture.session import TlsSession
+from meshtls.capture.session import MOST_EVENTS, TlsSession
 from meshtls.printable import printable
-from meshtls.wire.side import Side
+from meshtls.wire.side import CLIENT, SERVER, Side
 from meshtls.wire.tls import (
     TLS_1_3,
     ContentType,
@@ -34,6 +35,8 @@ __all__ = ["Ended", "chain_of", "handshake_of"]
 
 _MS = 1e6
 _MOST_CHAIN = 16
+#: More than the events of a session.
+_NEVER = MOST_EVENTS << 1
 #: Key exchanges of TLS 1.2, by parts of their names, whose messages the table of states leaves out.
 _WITHOUT_CERTIFICATES = frozenset({"PSK", "anon", "SRP", "KRB5", "ECCPWD", "ECJPAKE"})
 _CLIENT_HELLO, _SERVER_KEY_EXCHANGE = int(HandshakeType.CLIENT_HELLO), int(HandshakeType.SERVER_KEY_EXCHANGE)
@@ -67,7 +70,7 @@ def handshake_of(
     session: TlsSession, view: OutsideView, done: Completion | None, ended: Sequence[Ended], *, whole: bool
 ) -> Handshake:
     """The facts. ``whole``: the session was captured from its beginning, and nothing of it is lost."""
-    hello = session.index.first.get((Side.CLIENT, _CLIENT_HELLO))
+    hello = session.index.first.get((CLIENT, _CLIENT_HELLO))
     group, alpn = _negotiated(session)
     begin = hello.time_ns if hello is not None else None
     state, legal = _followed(session, ended) if whole else ("not judged: something of it is missing", None)
@@ -78,7 +81,7 @@ def handshake_of(
         post_quantum=("MLKEM" in group or "Kyber" in group or "CECPQ" in group) if group else None,
         server_name=printable(server_name_of_message(hello.data) or "") if hello is not None else "",
         alpn=alpn,
-        offered_alpn=tuple(_text(one) for one in alpn_of_message(hello.data)[:16]) if hello is not None else (),
+        offered_alpn=tuple(map(_text, alpn_of_message(hello.data)[:16])) if hello is not None else (),
         mutual=view.mutual.value,
         mutual_likely=view.likely.value,
         mutual_reason=view.evidence,
@@ -88,7 +91,7 @@ def handshake_of(
         inferred=done is not None and done.inferred,
         ms=(done.time_ns - begin) / _MS if done is not None and begin is not None else None,
         round_trips=_round_trips(session, done) if done is not None and begin is not None else None,
-        decrypted=session.direction(Side.CLIENT).decrypted > 0 or session.direction(Side.SERVER).decrypted > 0,
+        decrypted=session.direction(CLIENT).decrypted > 0 or session.direction(SERVER).decrypted > 0,
         state=state,
         legal=legal,
     )
@@ -98,7 +101,7 @@ def _negotiated(session: TlsSession) -> tuple[str, str]:
     """The group of the key exchange, and the protocol of ALPN."""
     group = alpn = ""
     for one in session.index.messages:
-        if one.side is not Side.SERVER:
+        if one.side is not SERVER:
             continue
         if one.kind in _WITH_CHOICES:
             number, protocol = choices_of_message(one.data)
@@ -110,16 +113,18 @@ def _negotiated(session: TlsSession) -> tuple[str, str]:
     return group, alpn
 
 
+@lru_cache(maxsize=256)
 def _text(value: bytes) -> str:
+    """Of a protocol's name, which others have, too."""
     return printable(value[:255].decode("utf-8", "backslashreplace"))
 
 
 def _round_trips(session: TlsSession, done: Completion) -> int:
     """How often the server answered the client until both had finished."""
-    trips, last = 0, Side.SERVER
+    trips, last = 0, SERVER
     for one in session.index.records.between(0, done.at):
         if one.side is not last:
-            trips += last is Side.CLIENT
+            trips += last is CLIENT
             last = one.side
     return trips
 
@@ -146,9 +151,11 @@ def _steps(session: TlsSession, ended: Sequence[Ended]) -> list[Step]:
     changed: set[Side] = set()
     tls13 = session.version == TLS_1_3
     ends = list(ended) if not session.events_dropped else []
+    until = ends[0].events if ends else _NEVER
     for at, one in enumerate(session.events):
-        while ends and ends[0].events <= at:
+        while at >= until:
             found += _end(ends.pop(0))
+            until = ends[0].events if ends else _NEVER
         side = one.side
         if isinstance(one, RecordSeen):
             decrypted = one.decrypted

@@ -39,7 +39,7 @@ def judge(facts: Facts) -> Judgement:
         found = rule(facts)
         if found is not None:
             advice = found.advice or (advice_of(found.outcome) if found.problem else "")
-            return found._replace(advice=filled(advice, facts))
+            return found._replace(advice=filled(advice, facts)) if advice else found
     return Judgement(None)
 
 

@@ -8,19 +8,18 @@ request before or after the tickets arrive, and the tickets come in one packet o
 from __future__ import annotations
 
 from enum import Enum
-from itertools import takewhile
+from typing import NamedTuple
 
-from meshtls.capture.aead import SuiteAead, aead_of_suite
+from meshtls.capture.aead import aead_of_suite
 from meshtls.capture.analysis.completion import MOST_TICKETS, Completion, may_be_ticket
-from meshtls.capture.event_index import Numbered
 from meshtls.capture.events import RecordSeen
 from meshtls.capture.outside import OutsideView
 from meshtls.capture.padding import has_short_message, is_padded
 from meshtls.capture.session import TlsSession
-from meshtls.wire.side import Side
+from meshtls.wire.side import CLIENT, SERVER
 from meshtls.wire.tls import TLS_1_3, ContentType
 
-__all__ = ["ServerData", "late_tickets", "may_count_ticket", "server_data"]
+__all__ = ["NO_TICKETS", "ServerData", "Tickets", "server_data", "tickets_of"]
 
 _ALERT = int(ContentType.ALERT)
 
@@ -43,9 +42,53 @@ class ServerData(Enum):
     PADDED = "padded"
 
 
-def server_data(session: TlsSession, view: OutsideView, done: Completion) -> ServerData:
+class Tickets(NamedTuple):
+    """Records of the server that may be session tickets.
+
+    - ``early``: what came between the client's Finished and its next record.
+    - ``run``: the first records after these, as far as they may be tickets: of one length, as one server's are.
+    """
+
+    early: list[RecordSeen]
+    run: list[RecordSeen]
+
+    @property
+    def late(self) -> list[RecordSeen]:
+        """Session tickets that came after the client's first application data: records of the length of earlier
+        tickets, or several of one length. A single one is taken for data here.
+        """
+        return self.run if len(self.run) > 1 or self.early else []
+
+    @property
+    def may_count_one(self) -> bool:
+        """Whether the server's first record after the client's first application data may be its only session ticket,
+        as Go's servers send one. It is taken for data.
+        """
+        return len(self.run) == 1 and not self.early
+
+
+NO_TICKETS = Tickets([], [])
+
+
+def tickets_of(session: TlsSession, done: Completion) -> Tickets:
+    """Of TLS 1.3, by the lengths of its records. None of a suite that is not known here."""
+    aead, records = aead_of_suite(session.suite), session.index.data[SERVER]
+    if aead is None:
+        return NO_TICKETS
+    early = records.between(done.at, done.until)
+    run: list[RecordSeen] = []
+    lengths = {one.length for one in early}
+    for one in records.between(done.until):
+        lengths = lengths or {one.length}
+        if len(run) + len(early) >= MOST_TICKETS or one.length not in lengths or not may_be_ticket(one, aead):
+            break
+        run.append(one)
+    return Tickets(early, run)
+
+
+def server_data(session: TlsSession, view: OutsideView, done: Completion, tickets: Tickets) -> ServerData:
     """Of a session without keys, after its handshake. Before TLS 1.3 the type of a record says that it is data."""
-    aead, records = aead_of_suite(session.suite), session.index.data[Side.SERVER]
+    aead, records = aead_of_suite(session.suite), session.index.data[SERVER]
     after = records.between(done.until)
     if session.version != TLS_1_3:
         return ServerData.SHOWN if after else ServerData.UNTOLD
@@ -53,8 +96,8 @@ def server_data(session: TlsSession, view: OutsideView, done: Completion) -> Ser
     if aead is None or len(sent) > MOST_TICKETS + 1:
         # More records than tickets and an alert: data, padded or not.
         return _shown(session, view) if after else ServerData.UNTOLD
-    alerts = {offset for side, offset in view.alerts if side is Side.SERVER}
-    rest = [one for one in after[len(_run(records, done, aead)) :] if one.offset not in alerts]
+    alerts = {offset for side, offset in view.alerts if side is SERVER}
+    rest = [one for one in after[len(tickets.run) :] if one.offset not in alerts]
     natural = has_short_message([one.length for one in records.events], aead)
     if sent and (not natural or is_padded([one.length for one in rest], aead)):
         return ServerData.PADDED
@@ -70,37 +113,7 @@ def _shown(session: TlsSession, view: OutsideView) -> ServerData:
     def is_alert(one: RecordSeen) -> bool:
         return one.inner_type == _ALERT or (one.side, one.offset) in offsets
 
-    last = next(at for at in reversed(range(len(records))) if records[at].side is Side.SERVER)
+    last = next(at for at in reversed(range(len(records))) if records[at].side is SERVER)
     refuses = is_alert(records[last]) and not any(map(is_alert, records[last + 1 :]))
-    answers = records[last - 1].side is Side.CLIENT and not is_alert(records[last - 1])
+    answers = records[last - 1].side is CLIENT and not is_alert(records[last - 1])
     return ServerData.THEN_ALERT if refuses and answers else ServerData.SHOWN
-
-
-def late_tickets(session: TlsSession, done: Completion) -> list[RecordSeen]:
-    """Session tickets that came after the client's first application data: records of the length of earlier tickets, or
-    several of one length. A single one is taken for data here.
-    """
-    aead, records = aead_of_suite(session.suite), session.index.data[Side.SERVER]
-    run = _run(records, done, aead) if aead is not None else []
-    return run if len(run) > 1 or _early(records, done) else []
-
-
-def may_count_ticket(session: TlsSession, done: Completion) -> bool:
-    """Whether the server's first record after the client's first application data may be its only session ticket, as
-    Go's servers send one. It is taken for data.
-    """
-    aead, records = aead_of_suite(session.suite), session.index.data[Side.SERVER]
-    return aead is not None and len(_run(records, done, aead)) == 1 and not _early(records, done)
-
-
-def _run(records: Numbered[RecordSeen], done: Completion, aead: SuiteAead) -> list[RecordSeen]:
-    """The server's first records after ``done``, as far as they may be tickets: of one length, as one server's are."""
-    after, early = records.between(done.until), _early(records, done)
-    lengths = {one.length for one in early or after[:1]}
-    alike = takewhile(lambda one: one.length in lengths and may_be_ticket(one, aead), after)
-    return list(alike)[: max(0, MOST_TICKETS - len(early))]
-
-
-def _early(records: Numbered[RecordSeen], done: Completion) -> list[RecordSeen]:
-    """What came between the client's Finished and its next record."""
-    return records.between(done.at, done.until)

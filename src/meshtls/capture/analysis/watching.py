@@ -16,7 +16,7 @@ from meshtls.capture.analysis.hidden import NO_SECRETS
 from meshtls.capture.analysis.judging import judge
 from meshtls.capture.analysis.missing_bytes import most_of_missing
 from meshtls.capture.analysis.progress import progress_of
-from meshtls.capture.analysis.server_data import ServerData, server_data
+from meshtls.capture.analysis.server_data import NO_TICKETS, ServerData, Tickets, server_data, tickets_of
 from meshtls.capture.application import Conversation, Spoken
 from meshtls.capture.exchange import HttpExchange, InsideBudget
 from meshtls.capture.flow import Ending, Flow, Half
@@ -28,7 +28,7 @@ from meshtls.capture.roles import Servers
 from meshtls.capture.sequence import signed
 from meshtls.capture.session import NO_CLIENT_HELLO, TlsSession
 from meshtls.printable import printable
-from meshtls.wire.side import SIDES, Side
+from meshtls.wire.side import CLIENT, SERVER, SIDES, Side
 from meshtls.wire.tls import TLS_1_3, ContentType, FirstBytes, alert_name, first_bytes_of
 from meshtls.wire.tls_states import Event
 from meshtls.wire.tls_steps import TlsSteps
@@ -95,7 +95,7 @@ class Watched:
         if side not in self._first and data:
             self._first[side] = data[:_FIRST]
             self._first_ns = self._first_ns or time_ns
-            if side is Side.SERVER:
+            if side is SERVER:
                 self._server_first_ns = time_ns
         self._feed(side, data, time_ns)
 
@@ -137,7 +137,9 @@ class Watched:
         there before it is answered.
         """
         talk = self.conversation
-        asked = talk.exchanges[-1:] if talk.spoken in (Spoken.HTTP1, Spoken.HTTP2) else []
+        if talk.http is None:
+            return None
+        asked = talk.exchanges[-1:]
         if talk.http2 is not None and (talk.http2.exchanges.count != 1 or talk.http2.troubles):
             return None
         return asked[0] if asked and _carries_tls(asked[0]) else None
@@ -162,7 +164,7 @@ class Watched:
         ends = self._stream_ends()
         ended = {side for side, _, _ in ends}
         ends += [one for one in self._ended if one[0] not in ended]
-        return tuple(Ended(at.get(side, last), side, how, time_ns) for side, how, time_ns in ends)
+        return tuple([Ended(at.get(side, last), side, how, time_ns) for side, how, time_ns in ends])
 
     def record(self) -> Connection:
         """What was seen of it so far. It waits no longer for secrets."""
@@ -172,41 +174,48 @@ class Watched:
         done = completion_of(tls) if tls is not None else None
         endings, without_secrets = self.endings, self._without_secrets(tls)
         left_out = tls is not None and tls.left_out
-        whole = flow.from_start and not left_out and not any(_missing(half) for half in flow.halves)
+        first, sender, receiver = flow.first_ns, flow.client, flow.server
+        lost = _missing(sender), _missing(receiver)
+        whole = flow.from_start and not left_out and not any(lost)
         handshake = None
         if tls is not None and view is not None:
             handshake = handshake_of(tls, view, done, endings, whole=whole)
         chains = {side: chain_of(tls, side) for side in SIDES} if tls is not None else {}
         peers: dict[Side, Peer | None] = dict.fromkeys(SIDES) | peers_of(chains, self._bundle)
-        useful = self._useful(tls, view, done)
-        client, server = (self._end(half, tls, useful.of, peers) for half in (flow.client, flow.server))
+        tickets = NO_TICKETS
+        if tls is not None and done is not None and tls.version == TLS_1_3:
+            tickets = tickets_of(tls, done)
+        useful = self._useful(tls, view, done, tickets)
+        if tls is not None and any(lost):
+            useful = self._with_missing(useful, tls, done)
+        client, server = self._end(sender, tls, useful.of, peers), self._end(receiver, tls, useful.of, peers)
         troubles = tuple(islice(self._troubles(without_secrets=without_secrets), _MOST_TROUBLES))
         alerts = self._alerts(tls, view)
-        line = self._first_line()
+        protocol = self._protocol()
+        line = self._first_line(protocol)
         progress = None
         if tls is not None and view is not None and done is None:
             progress = progress_of(tls, view, self._begun_ns(), flow.first_ns, cut=whole and self._is_cut(tls))
         data_shown = ServerData.UNTOLD
         if tls is not None and view is not None and done is not None:
-            data_shown = server_data(tls, view, done)
+            data_shown = server_data(tls, view, done, tickets)
         closed = next((one for one in endings if one.how in _CLOSED), None)
         how = {half.side: half.ending for half in flow.halves} | {side: one for side, one, _ in self._stream_ends()}
-        first, sender, receiver = flow.first_ns, flow.client, flow.server
         facts = Facts(
             client=_who(client, guessed=flow.roles_guessed),
             server=_who(server, guessed=flow.roles_guessed, asked=self._connect()),
             server_address=server.address,
             server_is_local=receiver.is_loopback,
-            protocol=self._protocol(),
+            protocol=protocol,
             first_line=line,
             handshake=handshake,
             alerts=alerts,
-            ends=(_CLOSED.get(how[Side.CLIENT], ""), _CLOSED.get(how[Side.SERVER], "")),
+            ends=(_CLOSED.get(how[CLIENT], ""), _CLOSED.get(how[SERVER], "")),
             first_ended=closed.side.value if closed is not None else "",
             ended_ms=_between(first, closed.time_ns) if closed is not None else None,
             open_because=next((one.value for one in how.values() if one is not None and one not in _SEEN), ""),
             reset_by=next((side.value for side in SIDES if _reset(side, how)), ""),
-            notified=(_notified(tls, view, Side.CLIENT), _notified(tls, view, Side.SERVER)),
+            notified=(_notified(tls, view, CLIENT), _notified(tls, view, SERVER)),
             sent=(sender.bytes - self._header_bytes, receiver.bytes),
             after_header=self._header_bytes > 0,
             answered=flow.syn_ack_ns is not None or flow.established_ns is not None,
@@ -214,16 +223,16 @@ class Watched:
             duration_ms=(flow.last_ns - first) / _MS,
             useful=(client.application_bytes, server.application_bytes),
             server_data=data_shown,
-            hidden=done is not None and tls is not None and not tls.direction(Side.SERVER).decrypted,
+            hidden=done is not None and tls is not None and not tls.direction(SERVER).decrypted,
             without_secrets=without_secrets,
             done_ms=_between(first, done.time_ns) if done is not None else None,
             renegotiation=frozenset(side.value for side in view.renegotiation) if view is not None else frozenset(),
             progress=progress,
             server_alert=self._server_alert(),
             server_answer=self._server_answer(tls),
-            peers=(peers[Side.CLIENT], peers[Side.SERVER]),
+            peers=(peers[CLIENT], peers[SERVER]),
             undelivered=(_undelivered(sender), _undelivered(receiver)),
-            lost=(_missing(sender), _missing(receiver)),
+            lost=lost,
             from_start=self._known_from_start,
             left_out=left_out,
             midway=self._midway.words() if self._midway is not None else "",
@@ -292,7 +301,7 @@ class Watched:
     def _header_bytes(self) -> int:
         """Of a PROXY protocol header that came before TLS, or before nothing."""
         talk = self.conversation
-        return 0 if talk.skipped.get(Side.SERVER) else talk.skipped.get(Side.CLIENT, 0)
+        return 0 if talk.skipped.get(SERVER) else talk.skipped.get(CLIENT, 0)
 
     def _begun_ns(self) -> int:
         """When the first byte was sent, or, through a proxy, could be."""
@@ -325,7 +334,7 @@ class Watched:
 
     def _is_cut(self, tls: TlsSession) -> bool:
         """Whether the server's last record of TLS is not whole."""
-        read = self._before_tls(Side.SERVER) + tls.direction(Side.SERVER).record_bytes
+        read = self._before_tls(SERVER) + tls.direction(SERVER).record_bytes
         return self.flow.server.bytes > read
 
     def _without_secrets(self, tls: TlsSession | None) -> bool:
@@ -336,12 +345,11 @@ class Watched:
             return False
         return any(not one.decrypted for sent in tls.index.data.values() for one in sent.events)
 
-    def _useful(self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None) -> Amounts:
+    def _useful(
+        self, tls: TlsSession | None, view: OutsideView | None, done: Completion | None, tickets: Tickets
+    ) -> Amounts:
         if tls is not None and view is not None:
-            found = application_bytes(tls, view, done)
-            before = {side: self._before_tls(side) for side in Side}
-            most = most_of_missing(self.flow, tls, before, complete=done is not None)
-            return Amounts({**found.of, **most}, estimated=True, at_most=True) if most else found
+            return application_bytes(tls, view, done, tickets)
         if self._only_alerted():
             return Amounts(dict.fromkeys(Side, 0), False)
         # Of a session of TLS whose beginning was not captured, nobody knows what the records have besides data.
@@ -350,6 +358,12 @@ class Watched:
         if midway is not None:
             sent = {side: max(0, count - midway.overhead(side)) for side, count in sent.items()}
         return Amounts(sent, estimated=is_tls, at_most=is_tls)
+
+    def _with_missing(self, found: Amounts, tls: TlsSession, done: Completion | None) -> Amounts:
+        """Bytes of the connection are not in the capture, which may be application data."""
+        before = {side: self._before_tls(side) for side in SIDES}
+        most = most_of_missing(self.flow, tls, before, complete=done is not None)
+        return Amounts({**found.of, **most}, estimated=True, at_most=True) if most else found
 
     def _before_tls(self, side: Side) -> int:
         """Bytes that a side sent before TLS began, and before the tunnel that it is in."""
@@ -386,7 +400,7 @@ class Watched:
     def _alerts(self, tls: TlsSession | None, view: OutsideView | None) -> tuple[Alert, ...]:
         start = self.flow.first_ns
         if self._only_alerted():
-            return (Alert(Side.SERVER.value, self._server_alert(), _between(start, self._server_first_ns)),)
+            return (Alert(SERVER.value, self._server_alert(), _between(start, self._server_first_ns)),)
         if tls is None or view is None:
             return ()
         steps = TlsSteps()
@@ -398,7 +412,9 @@ class Watched:
             fatal = steps.of_alert(one.level, one.description) is Event.FATAL if known else None
             found.append(Alert(one.side.value, name, _between(start, one.time_ns), fatal))
         if view.alerts and all(one.name for one in found):
-            times = {(record.side, record.offset): record.time_ns for record in tls.index.records.events}
+            offsets = {offset for _, offset in view.alerts}
+            records = [record for record in tls.index.records.events if record.offset in offsets]
+            times = {(record.side, record.offset): record.time_ns for record in records}
             found += [Alert(side.value, "", _between(start, times.get((side, offset)))) for side, offset in view.alerts]
         found.sort(key=lambda one: one.ms or 0.0)
         return tuple(found[:_MOST_ALERTS])
@@ -413,26 +429,26 @@ class Watched:
         return server.bytes == _ALERT_RECORD and bool(self._server_alert())
 
     def _server_alert(self) -> str:
-        first = self._first.get(Side.SERVER, b"")
+        first = self._first.get(SERVER, b"")
         return alert_name(first[6]) if first[:2] == b"\x15\x03" and len(first) >= 7 else ""
 
     def _server_answer(self, tls: TlsSession | None) -> str:
         """What the server answered a ClientHello with, where it is no TLS and the client began with TLS."""
         skipped = self.carried.skipped
-        if skipped.get(Side.SERVER):
+        if skipped.get(SERVER):
             return ""  # it spoke in clear before TLS began
-        start = self._first.get(Side.SERVER, b"")
-        asked = self._first.get(Side.CLIENT, b"")[skipped.get(Side.CLIENT, 0) :]
+        start = self._first.get(SERVER, b"")
+        asked = self._first.get(CLIENT, b"")[skipped.get(CLIENT, 0) :]
         if tls is None or not tls.client_random or not start or first_bytes_of(asked) is not FirstBytes.TLS:
             return ""
         is_tls = start[:1] in _CONTENT_TYPES and start[1:2] in (b"\x03", b"")
         return start_of_answer(start) if not is_tls else ""
 
-    def _first_line(self) -> str:
+    def _first_line(self, protocol: str) -> str:
         """Of plaintext."""
-        if self._protocol() in ("TLS", "nothing") or self._preamble():
+        if protocol in ("TLS", "nothing") or self._preamble():
             return ""
-        start = self._first.get(Side.CLIENT) or self._first.get(Side.SERVER, b"")
+        start = self._first.get(CLIENT) or self._first.get(SERVER, b"")
         return first_line(start, is_http1=self.carried.spoken is Spoken.HTTP1)
 
     def _first_data(self, tls: TlsSession | None, done: Completion | None) -> int | None:
@@ -448,7 +464,7 @@ class Watched:
             return first
         # What comes after the first decrypted data is later.
         for one in index.records.between(done.until, number):
-            client_or_known = one.side is Side.CLIENT or one.inner_type == _DATA
+            client_or_known = one.side is CLIENT or one.inner_type == _DATA
             if one.content_type == _DATA and not one.decrypted and client_or_known:
                 return one.time_ns
         return first

@@ -18,13 +18,14 @@ class MessageAssembler:
     """``feed`` takes the payloads of one side's handshake records, and returns the messages that are whole with it.
 
     ``error`` says why no more messages come; it is None as long as they do. Its offset counts the payloads' bytes.
+    ``beginning`` is that of a message that is not whole.
     """
 
-    __slots__ = ("_beginning", "_need", "_offset", "error")
+    __slots__ = ("_need", "_offset", "beginning", "error")
 
     def __init__(self) -> None:
         self.error: DecodeError | None = None
-        self._beginning = bytearray()
+        self.beginning = bytearray()
         #: How long the beginning has to be before it is looked at again.
         self._need = 0
         #: Where the message begins that is not whole.
@@ -33,23 +34,23 @@ class MessageAssembler:
     @property
     def pending(self) -> bytes:
         """The beginning of a message that is not whole; empty between two messages."""
-        return bytes(self._beginning)
+        return bytes(self.beginning)
 
     @property
     def kept(self) -> int:
         """Bytes that are kept of a message that is not whole."""
-        return len(self._beginning)
+        return len(self.beginning)
 
     def feed(self, payload: bytes) -> list[bytes]:
         """The messages that end in this payload, each with its header."""
         if self.error is not None:
             return []
-        if self._beginning:
-            self._beginning += payload
-            if len(self._beginning) < self._need:
+        if self.beginning:
+            self.beginning += payload
+            if len(self.beginning) < self._need:
                 return []
-            payload = bytes(self._beginning)
-            self._beginning.clear()
+            payload = bytes(self.beginning)
+            self.beginning.clear()
         messages: list[bytes] = []
         at, size = 0, len(payload)
         while at < size:
@@ -62,7 +63,7 @@ class MessageAssembler:
                     self.error = DecodeError(self._offset + 1, reason)
                     return messages
             if size - at < need:
-                self._beginning += payload[at:]
+                self.beginning += payload[at:]
                 self._need = need
                 break
             messages.append(payload[at : at + need])
@@ -71,4 +72,4 @@ class MessageAssembler:
         return messages
 
     def __repr__(self) -> str:
-        return f"<MessageAssembler [{len(self._beginning)} bytes pending]>"
+        return f"<MessageAssembler [{len(self.beginning)} bytes pending]>"

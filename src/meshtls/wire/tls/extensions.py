@@ -19,6 +19,7 @@ __all__ = ["Place", "extensions"]
 
 #: Of an extension: its type, and the length of its content.
 _HEADER = Struct(">HH")
+_HEADER_BYTES = _HEADER.size
 
 
 class Place(Enum):
@@ -44,14 +45,14 @@ def extensions(reader: Reader, place: Place) -> str:
 
 def _extension(place: Place, seen: set[int], reader: Reader) -> str:
     at = reader.at
-    if reader.end - at < _HEADER.size:
-        reader.peek("an extension's type and length", _HEADER.size)  # says what is wrong
+    if reader.end - at < _HEADER_BYTES:
+        reader.peek("an extension's type and length", _HEADER_BYTES)  # says what is wrong
     kind, size = _HEADER.unpack_from(reader.data, at)
     name = names.EXTENSIONS.get(kind) or name_of(names.EXTENSIONS, kind)
     if kind in seen:
         _read(reader, place, kind, size, DecodeError(at, f"a second extension {name}").text)
     elif size <= _REMEMBERED.get(kind, -1):
-        reader.remembered(_HEADER.size + size, _WHOLE[place])
+        reader.remembered(_HEADER_BYTES + size, _WHOLE[place])
     else:
         _read(reader, place, kind, size)
     seen.add(kind)

@@ -27,6 +27,7 @@ __all__ = [
 
 #: The random bytes by which a ServerHello is a HelloRetryRequest (RFC 8446, section 4.1.3).
 HELLO_RETRY_REQUEST = sha256(b"HelloRetryRequest").digest()
+_SERVER_HELLO, _TICKET = int(HandshakeType.SERVER_HELLO), int(HandshakeType.NEW_SESSION_TICKET)
 _RANDOM = slice(MESSAGE_HEADER + 2, MESSAGE_HEADER + 2 + 32)
 #: The last bytes of a ServerHello's random bytes from a server that could do better (RFC 8446, section 4.1.3).
 _DOWNGRADES: Mapping[bytes, str] = {
@@ -37,7 +38,7 @@ _DOWNGRADES: Mapping[bytes, str] = {
 
 def message_name(kind: int, data: bytes = b"") -> str:
     """The standard's name of this type of message, or its number. ``data`` tells a HelloRetryRequest by its bytes."""
-    if kind == HandshakeType.SERVER_HELLO and is_hello_retry_request(data):
+    if kind == _SERVER_HELLO and is_hello_retry_request(data):
         return "HelloRetryRequest"
     return names.HANDSHAKE_TYPES.get(kind) or f"type {kind}"
 
@@ -57,18 +58,18 @@ def decode_message(kind: int, data: bytes, version: int, *, suite: int | None = 
       otherwise told by the structure.
     """
     decode = _DECODERS.get(kind, _unknown)
-    whole = partial(_message, decode, version, suite)
-    return Reader(data).whole(message_name(kind, data), whole, secret=kind == HandshakeType.NEW_SESSION_TICKET)
+    name = message_name(kind, data)
+    return Reader(data).whole(name, partial(_message, decode, name, version, suite), secret=kind == _TICKET)
 
 
 #: Reads the body of a message, by the version and the suite.
 _Decoder = Callable[[Reader, int, "int | None"], "str | None"]
 
 
-def _message(decode: _Decoder, version: int, suite: int | None, reader: Reader) -> str:
-    kind = reader.number("type", 1, names.HANDSHAKE_TYPES)
+def _message(decode: _Decoder, name: str, version: int, suite: int | None, reader: Reader) -> str:
+    reader.number("type", 1, names.HANDSHAKE_TYPES)
     length = reader.number("length", 3)
-    return reader.body(message_name(kind, reader.data), length, lambda one: decode(one, version, suite))
+    return reader.body(name, length, lambda one: decode(one, version, suite))
 
 
 def _plain(decode: Decode) -> _Decoder:

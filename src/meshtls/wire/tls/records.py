@@ -48,15 +48,16 @@ class RecordReader:
     """``feed`` takes what one side sent, in pieces of any size, and returns the records that are whole with it.
 
     ``error`` says why no more records come; it is None as long as they do. ``keep_application_data`` may be switched at
-    any time: without it the payloads of such records are not kept, only counted.
+    any time: without it the payloads of such records are not kept, only counted. ``beginning`` is that of a record that
+    is not whole.
     """
 
     __slots__ = (
-        "_beginning",
         "_header",
         "_missing",
         "_need",
         "_skip",
+        "beginning",
         "error",
         "keep_application_data",
         "offset",
@@ -69,8 +70,8 @@ class RecordReader:
         self.error: DecodeError | None = None
         #: How many bytes came, those that were lost included.
         self.offset = 0
-        #: The beginning of a record that is not whole, and how long it has to be before it is looked at again.
-        self._beginning = bytearray()
+        self.beginning = bytearray()
+        #: How long it has to be before it is looked at again.
         self._need = 0
         #: Of a record whose payload is not kept: its offset and header, and how many bytes are still to come and how
         #: many of them were lost.
@@ -80,12 +81,12 @@ class RecordReader:
     @property
     def pending(self) -> int:
         """The bytes that have come of a record that is not whole; 0 between two records."""
-        return self._header[3] + RECORD_HEADER - self._skip if self._skip else len(self._beginning)
+        return self._header[3] + RECORD_HEADER - self._skip if self._skip else len(self.beginning)
 
     @property
     def kept(self) -> int:
         """Bytes that are kept of a record that is not whole."""
-        return len(self._beginning)
+        return len(self.beginning)
 
     def feed(self, data: bytes) -> list[Record]:
         """The records that end in ``data``."""
@@ -100,13 +101,13 @@ class RecordReader:
                 return records
             at = self._skip
             records.append(self._skipped())
-        elif self._beginning:
-            if len(self._beginning) + len(data) < self._need:
-                self._beginning += data
+        elif self.beginning:
+            if len(self.beginning) + len(data) < self._need:
+                self.beginning += data
                 return records
-            begin -= len(self._beginning)
-            data = bytes(self._beginning) + data
-            self._beginning.clear()
+            begin -= len(self.beginning)
+            data = bytes(self.beginning) + data
+            self.beginning.clear()
         size = len(data)
         while size - at >= RECORD_HEADER:
             kind, version, length = _HEADER.unpack_from(data, at)
@@ -143,14 +144,14 @@ class RecordReader:
         self.offset += count
         if self.error is not None or count == 0:
             return []
-        if not self._skip and len(self._beginning) >= RECORD_HEADER and self._beginning[0] < SSL_2_0_HELLO:
-            kind, version, length = _HEADER.unpack_from(self._beginning)
-            self._header = (begin - len(self._beginning), kind, version, length)
-            self._skip = self._need - len(self._beginning)
-            self._beginning.clear()
+        if not self._skip and len(self.beginning) >= RECORD_HEADER and self.beginning[0] < SSL_2_0_HELLO:
+            kind, version, length = _HEADER.unpack_from(self.beginning)
+            self._header = (begin - len(self.beginning), kind, version, length)
+            self._skip = self._need - len(self.beginning)
+            self.beginning.clear()
         if count > self._skip:
             self._skip = 0
-            self._beginning.clear()
+            self.beginning.clear()
             reason = f"{byte_count(count)} lost here: where the next record begins is not known"
             self.error = DecodeError(begin, reason)
             return []
@@ -164,7 +165,7 @@ class RecordReader:
         return record
 
     def _wait(self, data: bytes, at: int, need: int) -> None:
-        self._beginning += data[at:] if at else data
+        self.beginning += data[at:] if at else data
         self._need = need
 
     def _is_ssl_2_0(self, data: bytes) -> bool:
