@@ -131,7 +131,7 @@ async def test_a_running_sidecar_is_checked_by_its_name_or_its_socket(
         )
 
 
-async def test_what_is_named_is_checked_alone_and_the_workload_api_where_it_has_an_address(
+async def test_named_processes_are_checked_alone_and_the_workload_api_where_it_has_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, missing = tmp_path / "b.sock", tmp_path / "none.sock"

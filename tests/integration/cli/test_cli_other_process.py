@@ -138,7 +138,7 @@ def answering(answer: bytes | None) -> Iterator[int]:
         ),
     ],
 )
-def test_what_answers_at_a_health_port_is_told_from_the_sidecar_of_the_file(
+def test_another_answer_at_a_health_port_is_told_from_that_of_the_file_s_sidecar(
     answer: bytes, state: Readiness, is_other: bool
 ) -> None:
     with answering(answer) as port:

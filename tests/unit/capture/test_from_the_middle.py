@@ -236,7 +236,7 @@ def test_records_are_found_again_after_lost_bytes() -> None:
     assert midway.words() == "3 records (3 application data) of the client are seen"
 
 
-def test_what_is_kept_of_records_is_drawn_from_the_memory_of_all_connections() -> None:
+def test_kept_parts_of_records_are_drawn_from_the_memory_of_all_connections() -> None:
     pool = MemoryPool(1 << 10)
     midway = MidwayRecords(pool.share())
     midway.feed(Side.CLIENT, bytes(500), 1)

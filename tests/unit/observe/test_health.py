@@ -83,7 +83,7 @@ def test_an_answer_is_read_as_it_was_meant(status: int, state: Readiness, read: 
         (200, b""),
     ],
 )
-def test_what_meshtls_does_not_answer_is_not_read(status: int, body: bytes) -> None:
+def test_an_answer_that_meshtls_does_not_give_is_not_read(status: int, body: bytes) -> None:
     assert read_ready(status, body) is None
 
 

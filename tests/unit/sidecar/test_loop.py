@@ -84,7 +84,7 @@ Add = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], object]
     ],
     ids=["call_soon", "call_soon_threadsafe", "call_later", "call_at", "create_task", "run_in_executor"],
 )
-def test_what_the_poller_s_callback_adds_to_the_loop_is_run_though_no_socket_is_ready_any_more(
+def test_a_callback_that_the_poller_adds_to_the_loop_is_run_though_no_socket_is_ready_any_more(
     pair: Pair, add: Add
 ) -> None:
     async def main() -> None:

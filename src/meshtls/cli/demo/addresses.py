@@ -18,7 +18,7 @@ def address_record(member: Member) -> dict[str, object]:
     return {
         "name": member.name,
         "spiffe_id": str(member.config.spiffe_id),
-        "inbound": [str(one.address) for one in sidecar.inbound],
+        "inbound": _addresses(sidecar.inbound),
         "app": None if member.app is None else str(member.app),
         "outbound": [{"listen": str(one.address), "to": str(config.to)} for one, config in outbound],
         "health": _address(sidecar.health),
@@ -32,9 +32,9 @@ def address_table(members: Iterable[Member]) -> list[str]:
     rows = [
         {
             "sidecar": one.name,
-            "inbound": ", ".join(str(listener.address) for listener in one.sidecar.inbound),
+            "inbound": ", ".join(_addresses(one.sidecar.inbound)),
             "app": one.app,
-            "outbound": ", ".join(str(listener.address) for listener in one.sidecar.outbound),
+            "outbound": ", ".join(_addresses(one.sidecar.outbound)),
             "to": ", ".join(str(config.to) for config in one.config.outbound),
             "health": _address(one.sidecar.health),
             "metrics": _address(one.sidecar.scrapes),
@@ -42,6 +42,10 @@ def address_table(members: Iterable[Member]) -> list[str]:
         for one in members
     ]
     return in_words({"addresses": rows}).split("\n")
+
+
+def _addresses(listeners: Iterable[Listener]) -> list[str]:
+    return [str(one.address) for one in listeners]
 
 
 def _address(listener: Listener | None) -> str | None:

@@ -28,8 +28,7 @@ class Http2Connection(Multiplexer[Stream]):
     def open(self, authority: bytes, origin: Origin = NOWHERE) -> Stream:
         """CONNECT to ``authority``, where ``can_open``."""
         number = self.highest = self.highest + 2
-        window = self.bounds.window
-        stream = self.streams[number] = Stream(number, self.peer.initial_window, window, window)
+        stream = self.streams[number] = Stream(number, self.peer.initial_window, self.bounds.window)
         self._send_block(number, connect_block(authority, origin), END_HEADERS)
         return stream
 
@@ -65,8 +64,7 @@ class Http2Connection(Multiplexer[Stream]):
             if error.stream_id:
                 self.sink.refused(error)
             raise
-        window = self.bounds.window
-        stream = self.streams[number] = Stream(number, self.peer.initial_window, window, window)
+        stream = self.streams[number] = Stream(number, self.peer.initial_window, self.bounds.window)
         if ended:
             stream.end(Ended.BY_PEER)
         self.sink.requested(stream, request, bool(ended))

@@ -73,8 +73,7 @@ class Downstream(HttpSide):
         if ended and head.length:
             beginning = head.request.method, head.request.host, head.request.path
             raise self._refusal(beginning, ErrorCode.PROTOCOL_ERROR, "wanted a body as long as Content-Length says")
-        window = self.bounds.window
-        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, window, window)
+        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, self.bounds.window)
         if ended:
             stream.end(Ended.BY_PEER)
         self.sink.requested(stream, head, bool(ended))

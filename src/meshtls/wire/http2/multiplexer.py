@@ -145,7 +145,7 @@ class Multiplexer(Generic[S]):
     def taken(self, stream: S, count: int) -> None:
         """The app has taken ``count`` bytes of what was received: the peer may send as many more."""
         stream.unreturned += count
-        if stream.unreturned >= stream.window >> 1 and stream.receives:
+        if stream.unreturned >= self.bounds.window >> 1 and stream.receives:
             self.replenish_window(stream)
 
     def replenish_window(self, stream: S) -> None:

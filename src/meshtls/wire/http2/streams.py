@@ -43,7 +43,7 @@ _CLOSED = State.CLOSED
 class Stream(msgspec.Struct, eq=False):
     """One stream and its two windows, in bytes.
 
-    - ``may_send``, ``may_receive``: what is left of the windows; ``window`` is the whole of the peer's.
+    - ``may_send``, ``may_receive``: what is left of the windows.
     - ``unreturned``: what the app has taken and for which no WINDOW_UPDATE was sent yet.
     - ``answered``: CONNECT has its final response.
     - ``sends``, ``receives``: our side, the peer's side has not ended yet. Kept beside ``state``, because they are
@@ -54,7 +54,6 @@ class Stream(msgspec.Struct, eq=False):
 
     number: int
     may_send: int
-    window: int
     may_receive: int
     state: State = State.OPEN
     sends: bool = True

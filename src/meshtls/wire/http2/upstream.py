@@ -55,8 +55,7 @@ class Upstream(HttpSide):
     def open(self, block: bytes, *, ended: bool) -> HttpStream:
         """Send a request, where ``can_open``."""
         number = self.highest = self.highest + 2
-        window = self.bounds.window
-        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, window, window)
+        stream = self.streams[number] = HttpStream(number, self.peer.initial_window, self.bounds.window)
         self.send_head(stream, block, ended=ended)
         return stream
 

@@ -22,7 +22,7 @@ TO = {
 @pytest.mark.parametrize("turn", Turn)
 @pytest.mark.parametrize("phase", Phase)
 def test_a_turn_leads_where_the_table_says_and_nowhere_else(phase: Phase, turn: Turn) -> None:
-    exchange = Exchange(HttpStream(1, 0, 0, 0), RequestHead(REQUEST, b"https", b""), None)
+    exchange = Exchange(HttpStream(1, 0, 0), RequestHead(REQUEST, b"https", b""), None)
     exchange.phase = phase
     if (phase, turn) in TO:
         exchange.step(turn)
@@ -36,7 +36,7 @@ def test_a_turn_leads_where_the_table_says_and_nowhere_else(phase: Phase, turn: 
 @pytest.mark.parametrize(("phase", "told"), [(Phase.WAITING, [0]), (Phase.SENT, [0]), (Phase.ANSWERED, [])])
 def test_an_exchange_that_stops_without_an_answer_says_so_once(phase: Phase, told: list[int]) -> None:
     statuses: list[int] = []
-    exchange = Exchange(HttpStream(1, 0, 0, 0), RequestHead(REQUEST, b"https", b""), None)
+    exchange = Exchange(HttpStream(1, 0, 0), RequestHead(REQUEST, b"https", b""), None)
     exchange.forward, exchange.phase = Forward(REQUEST, statuses.append), phase
     exchange.stop()
     exchange.stop()

@@ -296,7 +296,7 @@ def _request_with_trailers(between: Between) -> None:
     [_whole_response, _head_alone, _grpc_call, _early_response, _request_with_trailers],
     ids=lambda talk: talk.__name__,
 )
-def test_what_is_answered_is_freed_without_the_garbage_collector(talk: Callable[[Between], None]) -> None:
+def test_an_answered_exchange_is_freed_without_the_garbage_collector(talk: Callable[[Between], None]) -> None:
     seen: list[weakref.ref[Told]] = []
 
     def forwarded(request: HttpRequest) -> Ruling:

@@ -25,7 +25,7 @@ def test_the_table_is_the_standards_figure() -> None:
 
 @pytest.mark.parametrize(("step", "state"), FIGURE.items())
 def test_a_stream_takes_the_steps_of_the_table_and_no_others(step: tuple[State, Ended], state: State | None) -> None:
-    stream = Stream(1, 10, 20, 20)
+    stream = Stream(1, 10, 20)
     stream.state, who = step
     if state is None:
         with pytest.raises(KeyError):
@@ -37,7 +37,7 @@ def test_a_stream_takes_the_steps_of_the_table_and_no_others(step: tuple[State, 
 
 
 def test_a_streams_permitted_acts_follow_its_state() -> None:
-    stream = Stream(1, 10, 20, 20)
+    stream = Stream(1, 10, 20)
     assert (stream.sends, stream.receives) == (True, True)
     stream.end(Ended.BY_PEER)
     assert (stream.sends, stream.receives) == (True, False)
