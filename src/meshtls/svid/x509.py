@@ -97,7 +97,11 @@ class X509Svid:
 
 
 def parse_chain(ders: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
-    """Parse DER certificates, leaf first. Raises InvalidSvidError with the place of the one that fails."""
+    """Parse DER certificates, leaf first. Raises InvalidSvidError with the place of the one that fails.
+
+    A serial number has to be positive (RFC 5280, section 4.1.2.2), as in a peer's chain. The library only warns of
+    others, so that what it returns would depend on Python's filter of warnings.
+    """
     chain = []
     for place, der in enumerate(ders):
         try:
@@ -106,6 +110,9 @@ def parse_chain(ders: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
             _ = certificate.subject, certificate.issuer
         except PARSE_ERRORS as error:
             raise InvalidSvidError(f"certificate {place} of the chain is no X.509 certificate: {error}") from error
+        if certificate.serial_number <= 0:
+            got = f"{certificate.serial_number:x}"
+            raise InvalidSvidError(f"certificate {place} of the chain: serial number: wanted a positive one, got {got}")
         chain.append(certificate)
     return tuple(chain)
 

@@ -115,6 +115,22 @@ def test_parse_chain_names_the_position_of_an_invalid_certificate(place: int) ->
         parse_chain(ders)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+@pytest.mark.parametrize(("serial", "got"), [("00abc123", None), ("80abc123", "-7f543edd"), ("ff7fffff", "-800001")])
+def test_parse_chain_refuses_a_serial_number_that_is_not_positive_whatever_is_done_with_warnings(
+    serial: str, got: str | None
+) -> None:
+    spelled = bytes.fromhex(f"a003020102 0204{serial}")
+    der = LEAF.der.replace(bytes.fromhex("a003020102 020400abc123"), spelled, 1)
+    assert spelled in der
+    if got is None:
+        assert parse_chain([der]) == (LEAF.certificate,)
+        return
+    with pytest.raises(InvalidSvidError) as refused:
+        parse_chain([INTERMEDIATE.der, der])
+    assert str(refused.value) == f"certificate 1 of the chain: serial number: wanted a positive one, got {got}"
+
+
 def test_an_svid_whose_public_key_cannot_be_read_is_refused() -> None:
     point = LEAF.certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
     off_the_curve = x509.load_der_x509_certificate(LEAF.der.replace(point[:8], bytes(8)))
