@@ -43,7 +43,7 @@ from tests.fuzz.test_fuzz_tls import MESSAGES
 from tests.support.packets import EPOCH, MS, Talk
 from tests.unit.capture.test_packets import FOUR, SIX, V4, V6
 from tests.unit.wire.tls import rfc8448
-from tests.unit.wire.tls.test_tls_messages import compressed
+from tests.unit.wire.tls.test_tls_messages import ALGORITHMS, compressed
 from tests.unit.wire.tls.test_tls_records import record
 
 
@@ -204,7 +204,10 @@ DECODERS: dict[str, Decoder] = {
     "TLS 1.2 messages": Decoder(_message(TLS_1_2), lambda: MESSAGES),
     "TLS extensions": Decoder(_extensions, lambda: [rfc8448.CLIENT_HELLO[-200:], b"\0\5\0\x0a\0\1\0"]),
     "other TLS records": Decoder(_payloads, lambda: [b"\2\x28", b"\1\0\4ping" + bytes(16)]),
-    "compressed certificates": Decoder(decompressed_certificate, lambda: [compressed(rfc8448.CERTIFICATE[4:])]),
+    "compressed certificates": Decoder(
+        decompressed_certificate,
+        lambda: [compressed(rfc8448.CERTIFICATE[4:], algorithm=one) for one in ALGORITHMS],
+    ),
     "ServerHello": Decoder(server_hello_facts, lambda: [rfc8448.SERVER_HELLO], (ValueError,)),
     "certificates": Decoder(_certificate, lambda: [rfc8448.CERTIFICATE]),
     "capture files": Decoder(_file, lambda: FILES),

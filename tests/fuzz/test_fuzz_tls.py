@@ -18,7 +18,7 @@ from meshtls.wire.tls.reading import DecodeError, Reader
 from meshtls.wire.tls.records import Record, RecordReader
 from tests.fuzz.running import documented, fuzzed, spliced
 from tests.unit.wire.tls import rfc8448
-from tests.unit.wire.tls.test_tls_messages import compressed, message
+from tests.unit.wire.tls.test_tls_messages import ALGORITHMS, compressed, message
 from tests.unit.wire.tls.test_tls_records import SSL_2_0, pieces, record
 from tests.unit.wire.tls.trees import checked, vector
 
@@ -124,4 +124,6 @@ def test_compressed_certificates() -> None:
         assert isinstance(found, DecodeError) or found is not None
         assert isinstance(found, DecodeError) or len(found) <= MAX_MESSAGE
 
-    fuzzed(target, spliced([compressed(rfc8448.CERTIFICATE[4:]), compressed(bytes(1 << 20))]) | st.binary(max_size=30))
+    contents = rfc8448.CERTIFICATE[4:], bytes(1 << 20)
+    samples = [compressed(content, algorithm=algorithm) for content in contents for algorithm in ALGORITHMS]
+    fuzzed(target, spliced(samples) | st.binary(max_size=30))

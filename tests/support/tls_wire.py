@@ -21,6 +21,7 @@ from tests.support.waiting import SECONDS
 
 __all__ = [
     "END",
+    "NO_CERTIFICATE_COMPRESSION",
     "START",
     "Files",
     "Flight",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 Flight = tuple[Side, bytes]
+#: SSL_OP_NO_TX_CERTIFICATE_COMPRESSION and SSL_OP_NO_RX_CERTIFICATE_COMPRESSION, which OpenSSL has since 3.2: the
+#: messages are alike whatever it was built with.
+NO_CERTIFICATE_COMPRESSION = 1 << 32 | 1 << 33 if ssl.OPENSSL_VERSION_INFO >= (3, 2) else 0
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
 #: ffdhe2048 (RFC 7919, appendix A.1), for the suites with finite-field Diffie-Hellman.
 FFDHE2048 = """-----BEGIN DH PARAMETERS-----
@@ -106,6 +110,7 @@ def contexts(
     server.load_dh_params(str(parameters))
     for one in (client, server):
         one.check_hostname = False
+        one.options |= NO_CERTIFICATE_COMPRESSION
         if ciphers:
             one.set_ciphers(ciphers)
         if version:

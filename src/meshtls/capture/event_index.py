@@ -16,12 +16,14 @@ import msgspec
 from meshtls.capture.events import AlertSeen, ApplicationBytes, Event, MessageSeen, RecordSeen, Trouble
 from meshtls.wire.side import SERVER, SIDES, Side
 from meshtls.wire.tls import ContentType, HandshakeType
+from meshtls.wire.tls.compression import decompressed_certificate
 
 __all__ = ["EventIndex", "Numbered"]
 
 E = TypeVar("E")
 _DATA = int(ContentType.APPLICATION_DATA)
 _SERVER_HELLO, _FINISHED = int(HandshakeType.SERVER_HELLO), int(HandshakeType.FINISHED)
+_CERTIFICATE, _COMPRESSED = int(HandshakeType.CERTIFICATE), int(HandshakeType.COMPRESSED_CERTIFICATE)
 
 
 class Numbered(msgspec.Struct, Generic[E]):
@@ -45,7 +47,8 @@ class EventIndex:
     - ``count``: events so far.
     - ``records``: all records. By their side: ``data``, whose header says application data, and ``others``.
     - ``application``, ``messages``, ``alerts``, ``troubles``: the events of these kinds.
-    - ``first``, ``last``: the first and the last message of each type, by its side and type.
+    - ``first``, ``last``: the first and the last message of each type, by its side and type. A CompressedCertificate
+      is here as the Certificate that it holds as well, if it can be decompressed.
     - ``finished``: the number of each side's last Finished that was decrypted.
     - ``before_hello``: how many records came before the server's first ServerHello; None without one.
     """
@@ -100,13 +103,18 @@ class EventIndex:
 
     def _message(self, number: int, one: MessageSeen) -> None:
         self.messages.append(one)
-        key = one.side, one.kind
-        self.first.setdefault(key, one)
-        self.last[key] = one
+        self._note(one)
+        if one.kind == _COMPRESSED and isinstance(held := decompressed_certificate(one.data), bytes):
+            self._note(msgspec.structs.replace(one, kind=_CERTIFICATE, data=held))
         if one.kind == _FINISHED and one.decrypted:
             self.finished[one.side] = number
         elif one.kind == _SERVER_HELLO and one.side is SERVER and self.before_hello is None:
             self.before_hello = len(self.records.events)
+
+    def _note(self, one: MessageSeen) -> None:
+        key = one.side, one.kind
+        self.first.setdefault(key, one)
+        self.last[key] = one
 
     def __repr__(self) -> str:
         return f"<EventIndex [{self.count} events, {len(self.records.events)} records]>"

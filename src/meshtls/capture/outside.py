@@ -17,7 +17,9 @@ from meshtls.capture.padding import is_padded
 from meshtls.capture.session import TlsSession
 from meshtls.wire.side import CLIENT, SERVER, SIDES, Side
 from meshtls.wire.tls import TLS_1_3, ContentType, HandshakeType, certificates_of_message
+from meshtls.wire.tls.compression import decompressed_certificate
 from meshtls.wire.tls.messages import decode_message
+from meshtls.wire.tls.reading import DecodeError
 
 __all__ = ["Answer", "OutsideView", "outside_view"]
 
@@ -124,6 +126,11 @@ def _mutual(
         if chain:
             return Answer.YES, Answer.YES, "the client sent a certificate"
         return Answer.NO, Answer.NO, "the client was asked for a certificate and sent none"
+    compressed = index.last.get((CLIENT, HandshakeType.COMPRESSED_CERTIFICATE))
+    if compressed is not None:
+        problem = decompressed_certificate(compressed.data)
+        why = problem.text if isinstance(problem, DecodeError) else ""
+        return Answer.UNKNOWN, Answer.YES, f"the client's certificate is compressed, and can't be read: {why}"
     asked = (SERVER, HandshakeType.CERTIFICATE_REQUEST) in index.last
     if not asked and any((SERVER, kind) in index.last for kind in _AFTER_REQUEST):
         return Answer.NO, Answer.NO, "the server asked for no certificate"

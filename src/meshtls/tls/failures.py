@@ -23,6 +23,8 @@ CLOSED_IN_TLS = "the peer closed the connection in the middle of TLS"
 
 _AFTERWARDS = ": the peer gave up, or broke the protocol, after its handshake had begun"
 _PLAINTEXT = {"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
+#: What newer OpenSSLs, such as 3.6, say of any record that is wrong, once a handshake has begun.
+_ANY_RECORD = "RECORD_LAYER_FAILURE"
 _VERSION = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
 
 
@@ -65,10 +67,10 @@ def peer_error(error: ssl.SSLError, *, begun: bool = False) -> PeerError:
     reason = error.reason or ""
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return NoCertificateError("the peer presented no certificate; mutual TLS wants an X509-SVID from both sides")
-    if reason in _PLAINTEXT:
-        if not begun:
-            return PlaintextError("the peer's first bytes are not TLS; mutual TLS is required here")
+    if begun and (reason in _PLAINTEXT or reason == _ANY_RECORD):
         return HandshakeError(f"TLS failed: {_words(reason)}{_AFTERWARDS}")
+    if reason in _PLAINTEXT:
+        return PlaintextError("the peer's first bytes are not TLS; mutual TLS is required here")
     if reason in _VERSION:
         return HandshakeError(f"no TLS version in common with the peer ({_words(reason)})")
     if "_ALERT_" in reason:

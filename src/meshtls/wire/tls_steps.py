@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from struct import Struct
 
 from meshtls.wire.side import Side
+from meshtls.wire.tls.compression import decompressed_certificate
 from meshtls.wire.tls.messages import is_hello_retry_request
 from meshtls.wire.tls.names import TLS_1_3, Alert, ContentType, Extension, HandshakeType
 from meshtls.wire.tls.reading import vector
@@ -34,6 +35,7 @@ _CHOOSES_1_3 = (2).to_bytes(2, "big") + TLS_1_3.to_bytes(2, "big")
 #: Members of an Enum are looked up in Python: too slow for each message.
 _EARLY_DATA, _PSK = int(Extension.EARLY_DATA), int(Extension.PRE_SHARED_KEY)
 _VERSIONS = int(Extension.SUPPORTED_VERSIONS)
+_COMPRESSED = int(HandshakeType.COMPRESSED_CERTIFICATE)
 _EARLY_DATA_TYPE = _EARLY_DATA.to_bytes(2, "big")
 _RECORDS: Mapping[int, Event] = {
     int(ContentType.CHANGE_CIPHER_SPEC): _E.CHANGE_CIPHER_SPEC,
@@ -68,7 +70,12 @@ class TlsSteps:
                 return self._of_server_hello(message)
             if event is _E.ENCRYPTED_EXTENSIONS:
                 return [event, *([_E.ACCEPTS_EARLY_DATA] if _EARLY_DATA in _extensions(message, 4) else [])]
-            if event is _E.CERTIFICATE and side is Side.CLIENT and kind != HandshakeType.COMPRESSED_CERTIFICATE:
+            if event is _E.CERTIFICATE and side is Side.CLIENT:
+                if kind == _COMPRESSED:
+                    held = decompressed_certificate(message)
+                    if not isinstance(held, bytes):
+                        return [event]
+                    message = held
                 at = vector(message, 4, 1)[1] if self.is_1_3 else 4  # certificate_request_context
                 start, end = vector(message, at, 3)
                 return [event, *([_E.IS_EMPTY] if start == end else [])]

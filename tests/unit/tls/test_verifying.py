@@ -210,8 +210,10 @@ def test_a_client_that_gives_up_after_its_client_hello_does_not_speak_plaintext(
     server.feed(SlowClient().hello)
     assert server.handshake() is None
     server.feed(GIVES_UP)
-    words = "TLS failed: wrong version number: the peer gave up, or broke the protocol, after its handshake had begun"
-    with pytest.raises(HandshakeError, match=f"^{re.escape(words)}$") as refused:
+    # The first as OpenSSL 3.0 says it, the second as 3.6 does.
+    reason = "TLS failed: (wrong version number|record layer failure)"
+    words = f"^{reason}: the peer gave up, or broke the protocol, after its handshake had begun$"
+    with pytest.raises(HandshakeError, match=words) as refused:
         server.handshake()
     assert not isinstance(refused.value, PlaintextError)
 

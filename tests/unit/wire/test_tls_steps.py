@@ -11,6 +11,7 @@ from meshtls.wire.tls_following import ClientAuth, TlsStates
 from meshtls.wire.tls_states import NEXT, Event, State, Step
 from meshtls.wire.tls_steps import TlsSteps
 from tests.unit.wire.tls import rfc8448
+from tests.unit.wire.tls.test_tls_messages import compressed
 
 CLIENT, SERVER = Side
 E = Event
@@ -89,6 +90,13 @@ def test_in_tls_13_a_certificate_has_a_context_before_its_list(certificate: str,
     steps = TlsSteps()
     steps.of_message(SERVER, server_hello(extensions=VERSION_13))
     assert steps.of_message(CLIENT, message(11, certificate)) == events
+    assert steps.of_message(CLIENT, compressed(bytes.fromhex(certificate))) == events
+
+
+def test_a_compressed_certificate_that_cannot_be_decompressed_is_a_certificate() -> None:
+    steps = TlsSteps()
+    steps.of_message(SERVER, server_hello(extensions=VERSION_13))
+    assert steps.of_message(CLIENT, compressed(bytes.fromhex("00 000000"), 5)) == [E.CERTIFICATE]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from meshtls.capture.events import AlertSeen, ApplicationBytes, Event, MessageSe
 from meshtls.capture.session import TlsSession
 from meshtls.cli.output import tell
 from meshtls.cli.wire_dump import print_fields, record_of
+from meshtls.wire.tls.compression import decompressed_certificate
 from meshtls.wire.tls.fields import Field, masked
 from meshtls.wire.tls.messages import decode_message, message_name
-from meshtls.wire.tls.names import ALERT_LEVELS, CONTENT_TYPES, alert_name
+from meshtls.wire.tls.names import ALERT_LEVELS, CONTENT_TYPES, HandshakeType, alert_name
 
 __all__ = ["detail_lines", "detail_record", "print_detail"]
 
@@ -68,6 +69,13 @@ def print_detail(watched: Watched) -> None:
         if isinstance(event, MessageSeen):
             tree = _tree(session, event)
             print_fields(masked(event.data, tree), with_certificates(tree))
+            if event.kind == HandshakeType.COMPRESSED_CERTIFICATE:
+                held = decompressed_certificate(event.data)
+                if isinstance(held, bytes):
+                    tell("decompressed:")
+                    print_fields(held, _certificate_tree(session, held))
+                else:
+                    tell(f"can't be decompressed: {held.text}")
             tell("")
     if session.events_dropped:
         tell(f"{session.events_dropped} more events are not kept")
@@ -83,6 +91,10 @@ def detail_record(watched: Watched, connection: Connection) -> dict[str, object]
 
 def _tree(session: TlsSession, event: MessageSeen) -> Field:
     return decode_message(event.kind, event.data, session.version, suite=session.suite or None)
+
+
+def _certificate_tree(session: TlsSession, held: bytes) -> Field:
+    return with_certificates(decode_message(HandshakeType.CERTIFICATE, held, session.version))
 
 
 def _words(event: Event) -> tuple[str, str]:
@@ -120,4 +132,9 @@ def _event_record(watched: Watched, session: TlsSession, event: Event) -> dict[s
     record: dict[str, object] = {"ms": _ms(watched, event), "side": event.side.value, "kind": kind, "text": words}
     if isinstance(event, MessageSeen):
         record["fields"] = record_of(with_certificates(_tree(session, event)))
+        if event.kind == HandshakeType.COMPRESSED_CERTIFICATE:
+            held = decompressed_certificate(event.data)
+            record["decompressed"] = (
+                record_of(_certificate_tree(session, held)) if isinstance(held, bytes) else {"error": held.text}
+            )
     return record

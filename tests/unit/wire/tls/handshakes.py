@@ -15,6 +15,7 @@ from meshtls.tls.peer import watch_messages
 from meshtls.wire.side import Side
 from meshtls.wire.tls.names import ContentType
 from tests.support.certs import ca, leaf
+from tests.support.tls_wire import NO_CERTIFICATE_COMPRESSION
 
 ID = "spiffe://example.org/web"
 
@@ -58,6 +59,7 @@ def contexts(directory: Path, version: ssl.TLSVersion, *, mutual: bool = True) -
     client.check_hostname = False
     for context in (client, server):
         context.minimum_version = context.maximum_version = version
+        context.options |= NO_CERTIFICATE_COMPRESSION
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(cadata=root.certificate.public_bytes(Encoding.PEM).decode())
         context.set_alpn_protocols(["h2", "http/1.1"])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import ssl
+import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
+import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +20,7 @@ from meshtls.wire.tls.compression import decompressed_certificate
 from meshtls.wire.tls.fields import Field, masked
 from meshtls.wire.tls.messages import HELLO_RETRY_REQUEST, decode_message, message_name, named_curve_of_message
 from meshtls.wire.tls.names import TLS_1_2, TLS_1_3, HandshakeType
-from meshtls.wire.tls.reading import MOST_FIELDS, MOST_ITEMS, _made_once
+from meshtls.wire.tls.reading import MOST_FIELDS, MOST_ITEMS, DecodeError, _made_once
 from tests.unit.wire.tls import rfc8448
 from tests.unit.wire.tls.handshakes import Handshake, contexts, shaken
 from tests.unit.wire.tls.trees import checked, vector
@@ -504,33 +508,81 @@ def test_real_messages_with_a_few_other_bytes_are_read(
 # -- compressed certificates --
 
 
+def _zstd() -> Any:
+    try:
+        return importlib.import_module("compression.zstd")  # from Python 3.14 on
+    except ImportError:
+        return importlib.import_module("backports.zstd")
+
+
+ZSTD = _zstd()
+#: By their numbers: the names, and what compresses.
+ALGORITHMS = {1: ("zlib", zlib.compress), 2: ("brotli", brotli.compress), 3: ("zstd", ZSTD.compress)}
+
+
 def compressed(content: bytes, size: int | None = None, algorithm: int = 1) -> bytes:
     body = algorithm.to_bytes(2, "big") + (len(content) if size is None else size).to_bytes(3, "big")
-    return message(Kind.COMPRESSED_CERTIFICATE, body + vector(zlib.compress(content), 3))
+    return message(Kind.COMPRESSED_CERTIFICATE, body + vector(ALGORITHMS[algorithm][1](content), 3))
 
 
-def test_a_compressed_certificate_is_a_certificate_message_once_it_is_decompressed() -> None:
-    content = rfc8448.CERTIFICATE[4:]
-    data = compressed(content)
-    assert whole(data).text == f"zlib, {len(content)} bytes uncompressed"
-    assert decompressed_certificate(data) == rfc8448.CERTIFICATE
+def of_zstd_with_a_window(log: int) -> bytes:
+    """An empty CompressedCertificate whose decompressor has to keep 2 ** log bytes."""
+    frame = bytes.fromhex("28b52ffd 00") + bytes([(log - 10) << 3]) + bytes.fromhex("010000")
+    return message(Kind.COMPRESSED_CERTIFICATE, b"\0\3\0\0\0" + vector(frame, 3))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("content", [rfc8448.CERTIFICATE[4:], b"", bytes(MAX_MESSAGE - 4)], ids=len)
+def test_a_compressed_certificate_is_a_certificate_message_once_it_is_decompressed(
+    algorithm: int, content: bytes
+) -> None:
+    data = compressed(content, algorithm=algorithm)
+    assert whole(data).text == f"{ALGORITHMS[algorithm][0]}, {len(content)} bytes uncompressed"
+    assert decompressed_certificate(data) == b"\x0b" + len(content).to_bytes(3, "big") + content
+
+
+def test_zstd_may_want_a_window_of_8_mib() -> None:
+    assert decompressed_certificate(of_zstd_with_a_window(23)) == bytes.fromhex("0b000000")
+    assert decompressed_certificate(of_zstd_with_a_window(24)) == DecodeError(
+        12, "wanted the format of zstd, got other bytes"
+    )
+
+
+@pytest.mark.parametrize("algorithm", [2, 3])
+def test_a_decompressor_that_is_not_installed_is_named_with_what_installs_it(
+    algorithm: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("brotli", "compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    error = f"{ALGORITHMS[algorithm][0]} is not installed: pip install 'meshtls[capture]'"
+    assert decompressed_certificate(compressed(b"abc", algorithm=algorithm)) == DecodeError(4, error)
+    assert decompressed_certificate(compressed(b"abc")) == bytes.fromhex("0b000003") + b"abc"
 
 
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (compressed(b"abc", 4), "byte 12: wanted 4 bytes uncompressed, got 3"),
-        (compressed(bytes(1 << 24), 1000), "byte 12: wanted 1000 bytes uncompressed, got at least 1001"),
+        *((compressed(b"abc", 4, one), "byte 12: wanted 4 bytes uncompressed, got 3") for one in ALGORITHMS),
+        *(
+            (compressed(bytes(1 << 24), 1000, one), "byte 12: wanted 1000 bytes uncompressed, got at least 1001")
+            for one in ALGORITHMS
+        ),
         (
             compressed(b"abc", MAX_MESSAGE),
             f"byte 6: wanted at most {MAX_MESSAGE - 4} bytes uncompressed, got {MAX_MESSAGE}",
         ),
-        (compressed(b"abc", algorithm=2), "byte 4: wanted the algorithm zlib, got brotli"),
+        (
+            message(Kind.COMPRESSED_CERTIFICATE, b"\0\4\0\0\3" + vector(b"abc", 3)),
+            "byte 4: wanted the algorithm zlib, brotli or zstd, got 0x0004",
+        ),
         (compressed(b"abc")[:-1], "byte 9: wanted a whole CompressedCertificate, got one that is cut off"),
         (b"\x19", "byte 9: wanted a whole CompressedCertificate, got one that is cut off"),
-        (
-            message(Kind.COMPRESSED_CERTIFICATE, b"\0\1\0\0\3" + vector(b"none", 3)),
-            "byte 12: wanted the format of zlib, got other bytes",
+        *(
+            (
+                message(Kind.COMPRESSED_CERTIFICATE, bytes((0, number, 0, 0, 3)) + vector(b"none", 3)),
+                f"byte 12: wanted the format of {name}, got other bytes",
+            )
+            for number, (name, _) in ALGORITHMS.items()
         ),
     ],
 )
