@@ -172,7 +172,7 @@ def _keys() -> Iterator[Case]:
         yield _good(f"leaf with a key of {name}", under(own_key))
         signer = ca(slot="s", name="s", own_key=own_key)
         yield _good(f"root with a key of {name}", [leaf(signer, WEB)], root=signer)
-    unusable = "TLS 1.3 has no signature scheme for this key"
+    unusable = "not every TLS 1.3 has a signature scheme for this key"
     bounded = "a bound on what a stranger may cost"
     bits = 1024
     yield _bad("leaf with RSA-1024", under(rsa.generate_private_key(65537, bits)), "too weak for TLS", go=True)

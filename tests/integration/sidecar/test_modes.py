@@ -40,10 +40,12 @@ async def test_a_peer_that_gives_up_after_its_client_hello_is_no_plaintext_calle
     async with an_app() as app, side_b(app.address) as b, connected(b.inbound) as streams:
         streams[1].write(SlowClient().hello + close_notify)
         line = await b.lines.next()
-    assert (line["outcome"], line["detail"]) == (
-        "HANDSHAKE_FAILED",
-        "TLS failed: wrong version number: the peer gave up, or broke the protocol, after its handshake had begun",
-    )
+    assert line["outcome"] == "HANDSHAKE_FAILED"
+    afterwards = "the peer gave up, or broke the protocol, after its handshake had begun"
+    assert line["detail"] in [  # of OpenSSL 3.0, and of 3.6
+        f"TLS failed: wrong version number: {afterwards}",
+        f"TLS failed: record layer failure: {afterwards}",
+    ]
     assert app.connections == 0
 
 

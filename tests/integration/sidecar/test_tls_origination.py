@@ -223,14 +223,15 @@ async def test_a_server_that_proves_something_else_gets_no_byte(
 
 
 @pytest.mark.parametrize(
-    ("newest", "alert"),
+    ("newest", "alerts"),
     [
-        (ssl.TLSVersion.TLSv1_2, "TLSV1_ALERT_INTERNAL_ERROR"),
-        (ssl.TLSVersion.TLSv1_3, "SSLV3_ALERT_UNEXPECTED_MESSAGE"),
+        # Of OpenSSL 3.0, and of 3.6.
+        (ssl.TLSVersion.TLSv1_2, {"TLSV1_ALERT_INTERNAL_ERROR", "SSLV3_ALERT_BAD_RECORD_MAC"}),
+        (ssl.TLSVersion.TLSv1_3, {"SSLV3_ALERT_UNEXPECTED_MESSAGE"}),
     ],
 )
 async def test_a_server_with_another_name_gets_an_alert_and_not_an_end_that_looks_complete(
-    tmp_path: Path, newest: ssl.TLSVersion, alert: str
+    tmp_path: Path, newest: ssl.TLSVersion, alerts: set[str]
 ) -> None:
     async with (
         a_server(CA.issue_cert(HOST), newest=newest) as server,
@@ -238,7 +239,7 @@ async def test_a_server_with_another_name_gets_an_alert_and_not_an_end_that_look
         asyncio.timeout(SECONDS),
     ):
         assert (await called(a))[1]["outcome"] == "POLICY_DENIED"
-        assert await server.ended.get() == alert
+        assert await server.ended.get() in alerts
     async with (
         a_server(CA.issue_cert("one.test"), newest=newest) as server,
         calling(tmp_path, server.address, SIMPLE + ", subjectAltNames: [one.test]", ", tls_min: '1.2'") as a,
