@@ -69,3 +69,9 @@ def test_the_commands_of_the_page_have_the_output_that_it_shows(page: str, monke
             "agent.yaml": f"server_port: {bind}\nattest_port: {attest}\n",
         }
         follow_page(text, directory, files, seconds=WIRE_SECONDS if page == WIRE_PAGE else SECONDS)
+
+
+def test_the_commands_of_the_readme_for_policies_have_the_output_that_it_shows() -> None:
+    section = (DOCS.parent / "README.md").read_text("utf-8").split("\n## Istio's rules")[1].split("\n## ")[0]
+    with short_directory() as directory:
+        follow_page(section, directory, {})
