@@ -122,7 +122,11 @@ def authorize_member_of(trust_domain: TrustDomain | str) -> Authorizer:
 
     Raises InvalidSpiffeIdError, also for the ID of a single workload, and TypeError for what is no str or TrustDomain.
     """
-    wanted = _domain(trust_domain) if isinstance(trust_domain, str) else trust_domain
+    if isinstance(trust_domain, str) and "://" in trust_domain and SpiffeId.parse(trust_domain).path:
+        raise InvalidSpiffeIdError(
+            f"authorize_member_of: wanted a trust domain, got the ID of one workload, {trust_domain!r}"
+        )
+    wanted = TrustDomain.parse(trust_domain) if isinstance(trust_domain, str) else trust_domain
     if not isinstance(wanted, TrustDomain):
         raise TypeError(
             f"authorize_member_of: wanted a trust domain, got {wanted!r}; give a TrustDomain or its name, as in"
@@ -148,12 +152,6 @@ def _refused(peer: VerifiedPeer, target: Target, listed: str) -> str:
     if target.dialled:
         return f"the server is {peer.spiffe_id}; expected: {listed}"
     return f"peer {peer.spiffe_id} is not allowed to reach {target.local_id}; allowed: {listed}"
-
-
-def _domain(text: str) -> TrustDomain:
-    if "://" in text and SpiffeId.parse(text).path:
-        raise InvalidSpiffeIdError(f"authorize_member_of: wanted a trust domain, got the ID of one workload, {text!r}")
-    return TrustDomain.parse(text)
 
 
 def _kind(decision: object) -> str:

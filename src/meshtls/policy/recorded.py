@@ -88,11 +88,12 @@ def read_line(line: bytes) -> Recorded | Skipped:
     if source is None and found.security != "plaintext" and found.tls_version is not None:
         return Skipped.NOT_JUDGED
     path = found.path
+    host, colon, _ = found.remote.rpartition(":")
     request = Request(
         None if source is None or found.security == "plaintext" else _peer(source),
         destination,
         port=found.port,
-        source_ip=_address(found.remote),
+        source_ip=host.removeprefix("[").removesuffix("]") if colon else found.remote or None,
         http=None if found.method is None else HttpRequest(found.method, found.host, path),
     )
     return Recorded(request, allowed, found.time, cut=len(path) >= LONGEST_PATH and "?" not in path)
@@ -106,8 +107,3 @@ def _id(text: str) -> SpiffeId:
 @lru_cache(4096)
 def _peer(spiffe_id: SpiffeId) -> VerifiedPeer:
     return VerifiedPeer(spiffe_id, ())
-
-
-def _address(remote: str) -> str | None:
-    host, colon, _ = remote.rpartition(":")
-    return host.removeprefix("[").removesuffix("]") if colon else remote or None

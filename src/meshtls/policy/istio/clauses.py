@@ -174,7 +174,10 @@ def _clauses(
     if values:
         yield _clause(field, name, values, False, dialect)
     if not_values:
-        yield _clause(field, _negated(name), not_values, True, dialect)
+        # ``source.ipBlocks`` becomes ``source.notIpBlocks``; a condition's key stays.
+        place, _, last = name.rpartition(".")
+        negated = name if name.startswith("when ") else f"{place}.not{last[0].upper()}{last[1:]}"
+        yield _clause(field, negated, not_values, True, dialect)
 
 
 @lru_cache(maxsize=_MOST_SHARED)
@@ -199,12 +202,6 @@ def _anchors(
         unknown = dialect.denies and field.known is not None
         yield Anchor(field.name, field.http, field.probe, keys, field.single, unknown)
     yield from field.further(wanted)
-
-
-def _negated(name: str) -> str:
-    """``source.ipBlocks`` as ``source.notIpBlocks``; a condition's key stays."""
-    place, _, last = name.rpartition(".")
-    return name if name.startswith("when ") else f"{place}.not{last[0].upper()}{last[1:]}"
 
 
 def _test(

@@ -64,7 +64,10 @@ def choose_rule(
             and (not one.selector or (namespace == workload.namespace and selects(one.selector, workload)))
         ]
         if found:
-            return min(found, key=lambda one: (not one.selector, _generality(one.host), age(one.meta)))
+            # The most specific host has no star, and then is the longest.
+            return min(
+                found, key=lambda one: (not one.selector, one.host.startswith("*"), -len(one.host), age(one.meta))
+            )
     return None
 
 
@@ -99,8 +102,3 @@ def _namespace(host: str) -> str | None:
 
 def _is_host(pattern: str, host: str) -> bool:
     return host.endswith(pattern[1:]) if pattern.startswith("*") else pattern == host
-
-
-def _generality(host: str) -> tuple[bool, int]:
-    """Smallest for the most specific: no star, then the longest."""
-    return (host.startswith("*"), -len(host))

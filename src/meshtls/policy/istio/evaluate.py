@@ -244,8 +244,9 @@ class WorkloadPolicies:
         judged = Judged(connection, http, reads_http)
         found: dict[tuple[str, str], CustomMatch] = {}
         for rule in index.all(connection, http or _NO_REQUEST):
+            refusal = unanswerable(rule.whole, judged) if not reads_http and rule.whole.uses_http else None
+            match = CustomMatch(rule.provider or "", rule.policy, rule.rule, refusal)
             # Of a policy's rules one that its provider can't be asked about counts.
-            match = _custom_match(rule, judged)
             kept = found.get((match.policy, match.provider))
             if kept is None or kept.refusal is None:
                 found[match.policy, match.provider] = match
@@ -307,13 +308,6 @@ class NarrowPolicies:
 
 def _http(request: Request, reads_http: bool) -> HttpFacts | None:
     return HttpFacts(request.http, request.auth) if reads_http and request.http is not None else None
-
-
-def _custom_match(rule: CompiledRule, judged: Judged) -> CustomMatch:
-    refusal = None
-    if not judged.reads_http and rule.whole.uses_http:
-        refusal = unanswerable(rule.whole, judged)
-    return CustomMatch(rule.provider or "", rule.policy, rule.rule, refusal)
 
 
 def _matches(index: Index, connection: ConnectionFacts, http: HttpFacts | None) -> tuple[Decision, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
@@ -42,7 +42,7 @@ def denied_by_rule(rule: CompiledRule, judged: Judged) -> Decision:
     """The Decision where a DENY rule matches."""
 
     def clause() -> str | None:
-        return "; ".join(_matching(rule, judged)) or None
+        return "; ".join(text for group in rule.groups for text in _best(group, judged).matched) or None
 
     def reason() -> str:
         return (
@@ -75,12 +75,6 @@ def unanswerable(rule: CompiledRule, judged: Judged) -> Decision:
         )
 
     return Decision.of(PolicyVerdict.DENY, reason, policy=rule.policy, rule=rule.rule)
-
-
-def _matching(rule: CompiledRule, judged: Judged) -> Iterator[str]:
-    for group in rule.groups:
-        best = _best(group, judged)
-        yield from best.matched
 
 
 class _Compared(NamedTuple):

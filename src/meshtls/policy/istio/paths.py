@@ -54,13 +54,9 @@ def normalize(path: str, how: Normalization) -> str:
     if "/." in found or found[:1] != "/" or found.translate(_NOTHING_TO_DO):
         found = _canonical(found)
     if how in (Normalization.MERGE_SLASHES, Normalization.DECODE_AND_MERGE_SLASHES) and "//" in found:
-        found = _merge_slashes(found)
+        inner = "/".join(filter(None, found.split("/")))
+        found = f"/{inner}/" if inner and found.endswith("/") else f"/{inner}"
     return f"{found}{mark}{query}"
-
-
-def _merge_slashes(path: str) -> str:
-    inner = "/".join(filter(None, path.split("/")))
-    return f"/{inner}/" if inner and path.endswith("/") else f"/{inner}"
 
 
 def _canonical(path: str) -> str:
