@@ -29,7 +29,8 @@ async def check_by_http(provider: ExtAuthzProvider, client: HttpClient, http: Ht
     target = provider.path_prefix + http.path
     if http.method == "CONNECT" or not http.path.startswith("/"):
         raise UnaskableError(f"{http.method[:20]!r} {http.path[:60]!r} names no path")
-    if not is_token(http.method) or not _is_target(target) or not is_value(http.host):
+    printable = target.isascii() and target.isprintable() and " " not in target
+    if not is_token(http.method) or not printable or not is_value(http.host):
         raise UnaskableError("its first line has spaces, control characters or other scripts")
     try:
         response = await client.request(http.method, target, _asked(provider, http))
@@ -55,13 +56,10 @@ def _asked(provider: ExtAuthzProvider, http: HttpRequest) -> Iterator[tuple[str,
     yield "content-length", "0"
     ours = {name for name, _ in provider.include_additional_headers}
     for name, value in http.headers:
-        if name not in ours and _is_sent(name) and is_value(value) and matches(name, provider.include_request_headers):
+        passed = name not in ours and (is_passed(name) or name == "x-forwarded-client-cert")
+        if passed and is_value(value) and matches(name, provider.include_request_headers):
             yield name, value
     yield from provider.include_additional_headers
-
-
-def _is_sent(name: str) -> bool:
-    return is_passed(name) or name == "x-forwarded-client-cert"
 
 
 def _allowed(provider: ExtAuthzProvider, response: HttpResponse) -> ExtAuthzAnswer:
@@ -81,7 +79,3 @@ def _allowed(provider: ExtAuthzProvider, response: HttpResponse) -> ExtAuthzAnsw
 
 def _chosen(response: HttpResponse, patterns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(one for one in response.headers if is_passed(one[0]) and matches(one[0], patterns))
-
-
-def _is_target(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text

@@ -11,7 +11,7 @@ An ``Authenticated`` has the request that the policy judges and the app gets; a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -137,7 +137,8 @@ def _sources(
             else:
                 sources.append(local_source(rule, bundles, clock))
         except (RequestError, ConfigError) as error:
-            problems.extend(_of_issuer(rule, error))
+            lines = error.problems if isinstance(error, ConfigError) else (str(error),)
+            problems += (f"RequestAuthentication, issuer {shown(rule.issuer)}: {line}" for line in lines)
     if problems:
         raise ConfigError(*problems)
     return tuple(sources)
@@ -166,8 +167,3 @@ def local_source(rule: JwtRule, bundles: Callable[[], BundleSet] | None, clock: 
     if bundles is None:
         return FixedKeys(NoKeys("no Workload API is used here, whose JWT bundles would have the keys"))
     return BundleKeys(bundles)
-
-
-def _of_issuer(rule: JwtRule, error: RequestError | ConfigError) -> Iterator[str]:
-    lines = error.problems if isinstance(error, ConfigError) else (str(error),)
-    yield from (f"RequestAuthentication, issuer {shown(rule.issuer)}: {line}" for line in lines)

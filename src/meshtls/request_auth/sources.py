@@ -205,13 +205,11 @@ class FetchedKeys:
             else:
                 self.complaint = f"{failure}; the last one stays in use"
             return wait
-        self.keys, self.complaint, self._failures = self._same_or(fetched.keys), None, 0
+        # A set with the same keys is not replaced, so that verified tokens need not be verified again.
+        if not isinstance(self.keys, KeySet) or _members(self.keys) != _members(fetched.keys):
+            self.keys = fetched.keys
+        self.complaint, self._failures = None, 0
         return float(USUAL_AGE if fetched.max_age is None else min(max(fetched.max_age, SHORTEST_AGE), LONGEST_AGE))
-
-    def _same_or(self, fetched: KeySet) -> KeySet:
-        """The set in use if the new one has the same keys, so that verified tokens need not be verified again."""
-        same = isinstance(self.keys, KeySet) and _members(self.keys) == _members(fetched)
-        return self.keys if same and isinstance(self.keys, KeySet) else fetched
 
 
 def _members(keys: KeySet) -> list[object]:
