@@ -7,7 +7,7 @@ below the root needs a fresh CRL. Elsewhere an issuer without a CRL is accepted,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -57,7 +57,8 @@ class CrlLists:
         The newest is the one with the latest time, then the highest number.
         """
         rule = self.rules.get(trust_domain)
-        named = [crl for crl in self._of(trust_domain) if crl.names_as_issuer(issuer)]
+        present = (*self.received, *(rule.crls if rule is not None else ()))
+        named = [crl for crl in present if crl.names_as_issuer(issuer)]
         signed = [crl for crl in named if crl.signed_by(issuer)]
         usable = [crl for crl in signed if not crl.problem and (now is None or crl.this_update <= now)]
         newest = max(usable, key=lambda crl: (crl.this_update, crl.number or 0), default=None)
@@ -73,7 +74,8 @@ class CrlLists:
 
     def next_change(self, now: datetime) -> datetime | None:
         """When the first CRL becomes valid or stale after ``now``."""
-        times = (moment for crl in self._all() for moment in (crl.this_update, crl.next_update))
+        present = (*self.received, *(crl for rule in self.rules.values() for crl in rule.crls))
+        times = (moment for crl in present for moment in (crl.this_update, crl.next_update))
         return min((moment for moment in times if moment > now), default=None)
 
     def to_der(self) -> tuple[bytes, ...]:
@@ -92,16 +94,6 @@ class CrlLists:
         if named:
             return "the CRL in its issuer's name was not signed by a key of the issuer that may sign CRLs"
         return f"there is no CRL of its issuer{f', and {self.incomplete}' if self.incomplete else ''}"
-
-    def _of(self, trust_domain: TrustDomain) -> Iterator[Crl]:
-        yield from self.received
-        if trust_domain in self.rules:
-            yield from self.rules[trust_domain].crls
-
-    def _all(self) -> Iterator[Crl]:
-        yield from self.received
-        for rule in self.rules.values():
-            yield from rule.crls
 
     def __repr__(self) -> str:
         configured = "".join(f", {domain}: {len(rule.crls)}" for domain, rule in self.rules.items())

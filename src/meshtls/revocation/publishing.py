@@ -111,7 +111,8 @@ def crl_answer(file: CrlFile | None, known: str | None, now: datetime) -> HttpAn
     if file is None:
         return HttpAnswer(404, b"there is no CRL of that name\n")
     tag = f'"{sha256(file.der).hexdigest()[:32]}"'
-    headers = {"ETag": tag, **_kept(now, file.next_update), "Last-Modified": _http_date(file.this_update)}
+    modified = format_datetime(file.this_update, usegmt=True)
+    headers = {"ETag": tag, **_kept(now, file.next_update), "Last-Modified": modified}
     if known is not None and tag in [one.strip().removeprefix("W/") for one in known.split(",")]:
         return HttpAnswer(304, headers=headers)
     return HttpAnswer(200, file.der, _CRL_TYPE, headers)
@@ -124,7 +125,3 @@ def _not_allowed(wanted: str) -> HttpAnswer:
 def _kept(now: datetime, next_update: datetime) -> dict[str, str]:
     seconds = max(0, int((next_update - now).total_seconds()))
     return {"Cache-Control": f"max-age={seconds}, public, no-transform, must-revalidate"}
-
-
-def _http_date(moment: datetime) -> str:
-    return format_datetime(moment, usegmt=True)
