@@ -148,7 +148,8 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is State.HANDSHAKE:
             self._shut_down()
         elif self.state is State.OPEN:
-            self._say(goaway_frame(code, self.guard.highest, reason))
+            with contextlib.suppress(ssl.SSLError):  # TLS is broken and can't send the alert
+                self._transport.write(goaway_frame(code, self.guard.highest, reason))
             self._part()
 
     def abort(self) -> None:
@@ -356,10 +357,6 @@ class Connection(asyncio.BufferedProtocol):
     def _late(self, refusal: Refusal) -> None:
         self.note(refusal)
         self.end(ErrorCode.ENHANCE_YOUR_CALM, refusal.value)
-
-    def _say(self, data: bytes) -> None:
-        with contextlib.suppress(ssl.SSLError):  # TLS is broken and can't send the alert
-            self._transport.write(data)
 
     def _shut_down(self) -> None:
         """End the connection before HTTP/2 has begun."""

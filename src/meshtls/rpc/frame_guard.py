@@ -83,7 +83,10 @@ class FrameGuard:
             if len(self._header) == HEADER_BYTES:
                 most -= self._judge(now)
                 self._header.clear()
-        self._note_unfinished(now)
+        if not (self._header or self._payload_left or self._block is not None):
+            self.unfinished_since = None
+        elif self.unfinished_since is None:
+            self.unfinished_since = now
         return at
 
     def sent_data(self) -> None:
@@ -107,12 +110,6 @@ class FrameGuard:
             raise FloodError(Refusal.NOT_HTTP2, ErrorCode.PROTOCOL_ERROR)
         self._preface = self._preface[len(came) :]
         return len(came)
-
-    def _note_unfinished(self, now: float) -> None:
-        if not (self._header or self._payload_left or self._block is not None):
-            self.unfinished_since = None
-        elif self.unfinished_since is None:
-            self.unfinished_since = now
 
     def _judge(self, now: float) -> int:
         """Count a frame whose header is complete, and return its cost. Raises FloodError."""

@@ -65,7 +65,10 @@ class Inbox:
         """
         if size == _PREFIX and not self._reserved:
             return await self._prefix()
-        return await self._message(size)
+        try:
+            return await self._in_time(size)
+        finally:
+            self._free()
 
     async def _prefix(self) -> bytes:
         # After its first message a caller may be silent for any length of time.
@@ -76,12 +79,6 @@ class Inbox:
                 raise GRPCError(Status.UNIMPLEMENTED, "wanted a message without compression")
             self._reserve(int.from_bytes(prefix[1:], "big"))
         return prefix
-
-    async def _message(self, size: int) -> bytes:
-        try:
-            return await self._in_time(size)
-        finally:
-            self._free()
 
     def _reserve(self, size: int) -> None:
         limits = self._admission.limits
@@ -112,21 +109,13 @@ class Inbox:
     async def _taken(self, size: int) -> bytes:
         while len(self._data) < size and not self._ended:
             self._arrived.clear()
-            self._give_back()
+            unacknowledged, self._unacknowledged = self._unacknowledged, 0
+            self._acknowledge(unacknowledged)
             await self._arrived.wait()
         if len(self._data) < size:
-            if self._data:
+            if self._data or self._reserved:
                 raise GRPCError(Status.INVALID_ARGUMENT, "the request message was cut short")
-            return self._nothing(size)
+            return b""
         taken = bytes(self._data[:size])
         del self._data[:size]
         return taken
-
-    def _nothing(self, size: int) -> bytes:
-        if self._reserved and size:
-            raise GRPCError(Status.INVALID_ARGUMENT, "the request message was cut short")
-        return b""
-
-    def _give_back(self) -> None:
-        size, self._unacknowledged = self._unacknowledged, 0
-        self._acknowledge(size)

@@ -98,7 +98,12 @@ class NodeClient:
             answer = await self._stub.SignX509(server_pb.SignX509Request(requests=asked), timeout=CALL_SECONDS)
         if len(answer.results) != len(requests):
             raise LocalIdentityError(f"the server answered {len(answer.results)} of {len(requests)} requests")
-        return [_signed(result) for result in answer.results]
+        return [
+            chain_of(result.svid)
+            if result.WhichOneof("result") == "svid"
+            else error_of(result.refusal.status, result.refusal.message)
+            for result in answer.results
+        ]
 
     async def sign_jwt(self, entry_id: str, audience: Collection[str]) -> str:
         """A JWT-SVID for the entry's SPIFFE ID."""
@@ -132,9 +137,3 @@ def _attested(response: server_pb.AttestResponse | None) -> Attested:
     if response is None or response.WhichOneof("step") != "attested":
         raise LocalIdentityError("the server did not finish the attestation")
     return Attested(chain_of(response.attested.svid), bundle_of(response.attested.bundle))
-
-
-def _signed(result: server_pb.SignedEntry) -> Chain | MeshtlsError:
-    if result.WhichOneof("result") == "svid":
-        return chain_of(result.svid)
-    return error_of(result.refusal.status, result.refusal.message)
