@@ -210,7 +210,7 @@ TARGETS = (
 #: By file and name, why no test can distinguish the mutant from the code.
 EQUIVALENT: Mapping[str, Mapping[str, str]] = {
     "svid/verifier.py": {
-        "PeerVerifier._one_copy: the boundary of `len(self._shared) >= self._size`": (
+        "PeerVerifier._remember: the boundary of `len(self._shared) >= self._size`": (
             "one shared copy more: what is remembered, and for how long, is the same"
         ),
     },

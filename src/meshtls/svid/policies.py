@@ -28,7 +28,8 @@ def policy_violation(path: Sequence[Presented]) -> str | None:
     valid: frozenset[x509.ObjectIdentifier] = frozenset({_ANY})
     for one in path:
         certificate, self_issued, last = one.certificate, one.issuer == one.subject, one is path[-1]
-        said = _policies(certificate)
+        policies = extension_of(certificate, x509.CertificatePolicies)
+        said = frozenset(one.policy_identifier for one in policies.value) if policies else frozenset()
         if _ANY in said and (inhibit_any_policy > 0 or (self_issued and not last)):
             valid |= said if _ANY in valid else frozenset()
         else:
@@ -49,8 +50,3 @@ def policy_violation(path: Sequence[Presented]) -> str | None:
     if explicit_policy <= 0 and not valid:
         return "a CA requires certificate policies (requireExplicitPolicy), and no policy holds for the whole path"
     return None
-
-
-def _policies(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier]:
-    policies = extension_of(certificate, x509.CertificatePolicies)
-    return frozenset(one.policy_identifier for one in policies.value) if policies else frozenset()

@@ -111,12 +111,10 @@ class PeerVerifier:
     def _remember(self, key: _Chain, passed: _Passed) -> None:
         """Store as the most recent, and evict the least recent if there are too many. The caller holds the lock."""
         keep_newest(self._passed, key, passed, self._size)
-        keep_newest(self._above, _digest(key[0]), self._one_copy(key[1:]), self._leaves)
-
-    def _one_copy(self, above: _Chain) -> _Chain:
         if len(self._shared) >= self._size:
             self._shared.clear()  # the copies in use are kept by ``_above``
-        return self._shared.setdefault(above, above)
+        above = self._shared.setdefault(key[1:], key[1:])
+        keep_newest(self._above, _digest(key[0]), above, self._leaves)
 
     def __repr__(self) -> str:
         return f"<PeerVerifier [{len(self._passed)} of {self._size} remembered]>"

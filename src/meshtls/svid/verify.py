@@ -80,7 +80,10 @@ def verify_peer(chain: Sequence[bytes], trust: Trust | BundleSet, now: datetime)
     missing or stale), RevokedError, or ValidityError for a leaf that is good but for its time.
     """
     leaf, *others = read_presented(chain)
-    spiffe_id = _read_id(leaf)
+    try:
+        spiffe_id = spiffe_id_of(leaf.certificate)
+    except InvalidSvidError as error:
+        raise InvalidSvidError(f"peer's {error}") from error
     out_of_time = time_violation(leaf, now)
     # Build the path of an expired leaf too, and ignore the issuers' times, which often end with the leaf's:
     # ValidityError means that only the time is wrong, so OpenSSL may refuse the chain with its own alert.
@@ -124,13 +127,6 @@ def _path(
             f"peer {spiffe_id}: no path to a root of the bundle of trust domain {bundle.trust_domain}"
             f" ({len(bundle.x509_authorities)} known, issuer {_issuer((leaf, *others)[-1])}): {error}{also}"
         ) from error
-
-
-def _read_id(leaf: Presented) -> SpiffeId:
-    try:
-        return spiffe_id_of(leaf.certificate)
-    except InvalidSvidError as error:
-        raise InvalidSvidError(f"peer's {error}") from error
 
 
 def _bundle_of(spiffe_id: SpiffeId, bundles: BundleSet) -> TrustBundle:

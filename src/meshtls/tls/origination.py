@@ -135,7 +135,8 @@ class OriginatedTls(TlsRecords):
         self._enter()
         try:
             self._tls.do_handshake()
-            names = _names_of(self._tls)
+            certificate: dict[str, Any] = self._tls.getpeercert() or {}
+            names = tuple(certificate.get("subjectAltName", ()))
             if self._wanted and not any(_is_named(one, names) for one in self._wanted):
                 self._refuse()
                 raise NotAuthorizedError(
@@ -174,11 +175,6 @@ class OriginatedTls(TlsRecords):
 
     def __repr__(self) -> str:
         return f"<OriginatedTls {self.state.name}>"
-
-
-def _names_of(tls: ssl.SSLObject) -> tuple[tuple[str, str], ...]:
-    certificate: dict[str, Any] = tls.getpeercert() or {}
-    return tuple(certificate.get("subjectAltName", ()))
 
 
 def _is_named(wanted: str, names: tuple[tuple[str, str], ...]) -> bool:

@@ -51,7 +51,8 @@ class FrameReader:
             start, flags, length, _ = HEADER.unpack_from(ready, at)
             problem = None
             if not HEADER_BYTES <= length <= self._max_length or (self._strict and (start, flags) not in KNOWN_STARTS):
-                problem = self._header_problem(ready[at : at + HEADER_BYTES])
+                problems = header_problems(ready[at : at + HEADER_BYTES], max_length=self._max_length)
+                problem = next(one for one in problems if self._strict or one.code in _OF_LENGTH)
             if problem is None and len(ready) - at < length:
                 self._wanted = length
                 break
@@ -78,10 +79,6 @@ class FrameReader:
                 detail = f"wanted {self._wanted} bytes, as the length says, got {size}"
                 self._fail(FrameError(FrameFault.LENGTH_BEYOND_DATA, size, detail))
         return self.error
-
-    def _header_problem(self, header: bytes) -> FrameError:
-        problems = header_problems(header, max_length=self._max_length)
-        return next(one for one in problems if self._strict or one.code in _OF_LENGTH)
 
     def _fail(self, problem: FrameError) -> None:
         self.error = FrameError(problem.code, self.offset + problem.offset, problem.detail)

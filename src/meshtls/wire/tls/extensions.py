@@ -70,7 +70,8 @@ _WHOLE: Mapping[Place, Callable[[Reader], None]] = {place: partial(_whole, place
 
 def _read(reader: Reader, place: Place, kind: int, size: int, error: str = "") -> None:
     name = name_of(names.EXTENSIONS, kind)
-    content = partial(_content, kind, name, size, _decoder(kind, place))
+    decoders = _DECODERS.get(kind, {})
+    content = partial(_content, kind, name, size, decoders.get(place, decoders.get(None)))
     reader.structure(name, content, size=_HEADER.size + size, secret=kind in _WITH_TICKETS, error=error)
 
 
@@ -80,11 +81,6 @@ def _content(kind: int, name: str, size: int, decode: Decode | None, reader: Rea
         reader.rest("data")
         return ""
     return decode(reader) or ""
-
-
-def _decoder(kind: int, place: Place) -> Decode | None:
-    decoders = _DECODERS.get(kind)
-    return None if decoders is None else decoders.get(place, decoders.get(None))
 
 
 def in_words(data: bytes) -> str:
