@@ -54,7 +54,11 @@ class AuthorityKeys:
                 "this server's root is offline (offline_root): request a CA with `meshtls ca csr`, sign it with"
                 " `meshtls ca sign`, and install it with `meshtls ca install`"
             )
-        authority = self._open(self._ring.add(lambda keys: _discard(self._open(keys))))
+
+        def fill(keys: KeyManager) -> None:
+            self._open(keys)  # for the keys that this makes: they are opened again at their final place
+
+        authority = self._open(self._ring.add(fill))
         self.x509[authority.id] = self._own[authority.id] = authority
         return authority.id
 
@@ -132,7 +136,3 @@ class AuthorityKeys:
             subject=config.ca_subject,
             revocation_url=config.revocation_url,
         )
-
-
-def _discard(_authority: Authority) -> None:
-    """It was made for its keys only, which are opened again at their final place."""

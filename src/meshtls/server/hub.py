@@ -144,7 +144,10 @@ class Hub:
     async def follow(self) -> None:
         """Catch up with each change, forever; retry while the database is unavailable."""
         while True:
-            await self._until_due()
+            if self._database.shared:  # other servers write to it, too
+                await first_of(self._wakeup.wait(), self._clock.sleep(_POLL_SECONDS))
+            else:
+                await self._wakeup.wait()
             self._wakeup.clear()
             try:
                 await self.catch_up()
@@ -211,12 +214,6 @@ class Hub:
             f"<Hub {self.trust_domain} revision {self.revision} [{len(self.index)} entries, {self.subscribers} agents]>"
         )
 
-    async def _until_due(self) -> None:
-        if not self._database.shared:
-            await self._wakeup.wait()
-            return
-        await first_of(self._wakeup.wait(), self._clock.sleep(_POLL_SECONDS))
-
     async def _load(self, tx: AsyncConnection) -> None:
         # Read the revision first: a change committed meanwhile is then applied twice, which is harmless.
         revision = await changes.current_revision(tx)
@@ -252,7 +249,8 @@ class Hub:
             self.blocks = await revocations.read_blocks(tx)
             for tell in self._tellers:
                 tell()
-            self.revoke_again(_subject(one.key) for one in found if one.kind is ChangeKind.REVOCATION)
+            named = (one.key.partition(" ") for one in found if one.kind is ChangeKind.REVOCATION)
+            self.revoke_again(Subject(SubjectKind(kind), name) for kind, _, name in named)
         present = {one.id: one for one in await entries.get_entries(tx, sorted(keys)) if one not in self.blocks}
         if kinds & {ChangeKind.BUNDLE, ChangeKind.CRL}:
             await self._load_bundles(tx)
@@ -293,8 +291,3 @@ class Hub:
     def _of(self, nodes: Iterable[SpiffeId]) -> Iterator[Subscription]:
         for node in nodes:
             yield from self._subscriptions.get(node, ())
-
-
-def _subject(key: str) -> Subject:
-    kind, _, name = key.partition(" ")
-    return Subject(SubjectKind(kind), name)

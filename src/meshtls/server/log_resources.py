@@ -11,7 +11,7 @@ from meshtls.errors import NotFoundError, RequestError
 from meshtls.scalars import shown
 from meshtls.server.core import Core
 from meshtls.server.store import transparency
-from meshtls.server.store.transparency import LogState, read_state
+from meshtls.server.store.transparency import read_state
 
 __all__ = ["LogResource", "resource"]
 
@@ -44,7 +44,7 @@ async def resource(core: Core, path: str) -> LogResource:
             return LogResource(f"{await _index(tx, path.removeprefix('lookup/'))}\n".encode())
         tile = parse_tile(path)
         if not tile.exists_in(state.signed_size):
-            raise NotFoundError(f"{tile}: the log has no such tile; it has {_leaves(state)}")
+            raise NotFoundError(f"{tile}: the log has no such tile; it has {state.signed_size} signed leaves")
         return LogResource(await transparency.tile_content(tx, tile), binary=True, immutable=True)
 
 
@@ -55,7 +55,3 @@ async def _index(tx: AsyncConnection, serial: str) -> int:
     if index is None:
         raise NotFoundError(f"serial {serial}: no SVID that is on record and in the log has it")
     return index
-
-
-def _leaves(state: LogState) -> str:
-    return f"{state.signed_size} signed leaves"

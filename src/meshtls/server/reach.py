@@ -111,15 +111,12 @@ def unproduced(entry: Entry, trust_domain: TrustDomain) -> Iterator[str]:
     for selector in entry.selectors:
         if selector.type == _OWN_ALIAS and is_agent_id(entry.parent_id):
             continue
-        if not _produced(selector, known):
+        if not any(selector.value.startswith(f"{name}:") for name in known.get(selector.type, ())):
             attestor = "node attestor" if alias else "workload attestor"
-            yield f"no {attestor} produces the selector {selector}; known: {_described(known)}"
+            listed = ", ".join(f"{kind}:{name}" for kind, names in known.items() for name in names)
+            yield f"no {attestor} produces the selector {selector}; known: {listed}"
         elif (wanted := _misfit(selector)) is not None:
             yield f"no attestor produces the selector {selector}: wanted {wanted}"
-
-
-def _produced(selector: Selector, known: Mapping[str, tuple[str, ...]]) -> bool:
-    return any(selector.value.startswith(f"{name}:") for name in known.get(selector.type, ()))
 
 
 def _misfit(selector: Selector) -> str | None:
@@ -127,7 +124,3 @@ def _misfit(selector: Selector) -> str | None:
     name, _, value = selector.value.partition(":")
     pattern, words = _FORMS.get((selector.type, name), (None, ""))
     return None if pattern is None or pattern.fullmatch(value) else f"{words} behind '{selector.type}:{name}:'"
-
-
-def _described(known: Mapping[str, tuple[str, ...]]) -> str:
-    return ", ".join(f"{kind}:{name}" for kind, names in known.items() for name in names)

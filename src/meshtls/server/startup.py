@@ -156,16 +156,13 @@ async def datastore_version(config: ServerConfig) -> SchemaVersion:
 
 def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:
     """The CAs of nodes that attest by certificate; none where x509pop is not configured. Raises ConfigError."""
-    if config is None:
-        return ()
-    return tuple(root for file in config.ca_bundles for root in _roots_in(file))
-
-
-def _roots_in(file: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(file.read_bytes())
-    except (OSError, *PARSE_ERRORS) as error:
-        raise ConfigError(f"{file}: wanted CA certificates in PEM for x509pop: {error}") from error
+    roots: list[x509.Certificate] = []
+    for file in config.ca_bundles if config is not None else ():
+        try:
+            roots += x509.load_pem_x509_certificates(file.read_bytes())
+        except (OSError, *PARSE_ERRORS) as error:
+            raise ConfigError(f"{file}: wanted CA certificates in PEM for x509pop: {error}") from error
+    return tuple(roots)
 
 
 def _is_missing_file(datastore: URL) -> bool:

@@ -58,7 +58,10 @@ async def update_entry(tx: AsyncConnection, entry: Entry) -> Entry:
     for old in await get_entries(tx, [entry.id]):
         changed.add((old.id, str(old.spiffe_id)))
     first = await log_changes(tx, ChangeKind.ENTRY, sorted(changed))
-    present = await _present(tx, entry.id)
+    found = await get_entries(tx, [entry.id])
+    if not found:
+        raise NotFoundError(f"entry {entry.id}: no entry has this id")
+    [present] = found
     if entry.revision and entry.revision != present.revision:
         raise ConflictError(
             f"entry {entry.id}: it was changed to revision {present.revision} since you read {entry.revision};"
@@ -139,13 +142,6 @@ def _filtered(query: Select[Any], wanted: EntryFilter) -> Select[Any]:
     for selector in wanted.selectors:
         query = query.where(entries.c.selectors.contains(selector_text(selector), autoescape=True))
     return query
-
-
-async def _present(tx: AsyncConnection, key: str) -> Entry:
-    found = await get_entries(tx, [key])
-    if not found:
-        raise NotFoundError(f"entry {key}: no entry has this id")
-    return found[0]
 
 
 async def _check_unlike(tx: AsyncConnection, kept: Sequence[Entry]) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -235,7 +234,8 @@ class UpstreamRotation:
             return "its files are gone"
         if urgent := self._is_lost(newest, await self._state_here(newest)):
             return urgent
-        if self._is_revoked(newest.ca.signer.certificate):
+        crls = (self._bundle.crls if self._bundle else None) or ()
+        if is_listed(revocations_of(crls), newest.ca.signer.certificate.serial_number):
             return "it is revoked there"
         if by_clock and now >= newest.ca.renew_at:
             return "half of its life is over"
@@ -243,11 +243,6 @@ class UpstreamRotation:
         if issuer and issuer != issuer_key_id_of(newest.ca.signer.certificate):
             return f"the upstream authority signs with {issuer} now"
         return ""
-
-    def _is_revoked(self, certificate: x509.Certificate) -> bool:
-        """Whether a CRL from above lists this certificate, which was signed there."""
-        crls = self._bundle.crls if self._bundle else None
-        return is_listed(revocations_of(crls or ()), certificate.serial_number)
 
     async def _take_crls(self, sent: tuple[bytes, ...]) -> None:
         """Have every agent here get these. Only what is new since the last look is stored: of two servers of one store,
