@@ -131,7 +131,8 @@ class Inbound:
             wire_file=self._wire_file,
         )
         request = self._request(connection, peer, engine.sni)
-        opener, tunnel = TlsEnd(connection.opener, engine, "the peer", reactor.buffers), self._is_tunnel(engine)
+        opener = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
+        tunnel = self.config.tunnel and speaks_http2(engine)
         try:
             start = None if tunnel else await self._http_start(connection, opener)
             start = await self._admit_opener(connection, request, engine, opener, start, tunnel=tunnel)
@@ -142,9 +143,6 @@ class Inbound:
             await self._serve_tunnel(connection, engine, peer)
         else:
             await self._serve_app(connection, request, opener, start)
-
-    def _is_tunnel(self, engine: TlsEngine) -> bool:
-        return self.config.tunnel and speaks_http2(engine)
 
     async def _http_start(self, connection: Connection, opener: End) -> HttpStart | None:
         """None where no HTTP is looked for. UNDECIDED where the first bytes are still to come."""

@@ -94,16 +94,14 @@ class Outbound:
         except OSError:
             return NOWHERE  # it has gone already
         said = NOWHERE if self._handover is None else self._handover.take((host, port))
-        traceparent = self._traceparent(connection, said)
+        if self._tracer is None:
+            traceparent = said.traceparent or new_traceparent()
+        else:
+            connection.trace = self._tracer.outbound(said.traceparent)
+            traceparent = connection.trace.traceparent.encode()
         if said is NOWHERE:
             return Origin(traceparent, self._baggage, forwarded_by(NOWHERE, host).forwarded)
         return said._replace(traceparent=traceparent, baggage=said.baggage or self._baggage)
-
-    def _traceparent(self, connection: Connection, said: Origin) -> bytes:
-        if self._tracer is None:
-            return said.traceparent or new_traceparent()
-        connection.trace = self._tracer.outbound(said.traceparent)
-        return connection.trace.traceparent.encode()
 
     def close(self, error: EndedError) -> None:
         """End the tunnels, and all streams on them."""

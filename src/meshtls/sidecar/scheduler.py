@@ -106,14 +106,11 @@ class HandshakeScheduler:
         self._left = self._a_round
         self._send_away()
         while self._left and self.waiting:
-            turn = self._next()
+            reserved = self._left == 1 and self._beginners
+            turn = self._pop() if reserved or not self._under_way else self._under_way.popleft()
             if not turn.done():  # else the waiter has given up
                 self._take()
                 turn.set_result(None)
-
-    def _next(self) -> asyncio.Future[None]:
-        reserved = self._left == 1 and self._beginners
-        return self._pop() if reserved or not self._under_way else self._under_way.popleft()
 
     def _pop(self) -> asyncio.Future[None]:
         turn = next(iter(self._beginners))

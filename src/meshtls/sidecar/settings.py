@@ -80,13 +80,9 @@ def leads_back(target: Address, listen: Address) -> bool:
     if not listen.port or target.port != listen.port:
         return False
     if listen.host in _EVERYWHERE:
-        return _is_here(target.host)
+        return target.host in ("localhost", "::1", *_EVERYWHERE) or target.host.startswith("127.")
     pair = {target.host, listen.host}
     return len(pair) == 1 or ("localhost" in pair and not pair.isdisjoint(_LOOPBACK))
-
-
-def _is_here(host: str) -> bool:
-    return host in ("localhost", "::1", *_EVERYWHERE) or host.startswith("127.")
 
 
 class Mode(Enum):

@@ -191,13 +191,10 @@ def _matched(old: Sequence[R], new: Sequence[R]) -> list[RouteChange]:
         keys: tuple[str, ...] = ()
         if place is not None:
             free.remove(place)
-            keys = _different(old[place], route)
+            before = old[place]
+            keys = tuple(name for name in before.__struct_fields__ if getattr(before, name) != getattr(route, name))
         found.append(RouteChange(route.listen, place, at, keys))
     return found + [RouteChange(old[place].listen, place, None) for place in free]
-
-
-def _different(old: R, new: R) -> tuple[str, ...]:
-    return tuple(field for field in old.__struct_fields__ if getattr(old, field) != getattr(new, field))
 
 
 def _keys(change: RouteChange, old: MeshView, new: MeshView) -> tuple[str, ...]:

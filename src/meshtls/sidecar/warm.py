@@ -104,7 +104,8 @@ class WarmPool:
             while True:
                 self.state = WarmState.FILLING
                 self._wanted.clear()
-                self._prune()
+                for one in [one for one in self.ready if not self.is_good(one)]:
+                    self._drop(one)
                 try:
                     while len(self.ready) < self.size:
                         await self._add()
@@ -145,10 +146,6 @@ class WarmPool:
             self._partings.add(parting)
         if connection.dialled is not None and connection.dialled not in [sock for sock, _ in connection.partings]:
             abort(connection.dialled, self._poller)
-
-    def _prune(self) -> None:
-        for one in [one for one in self.ready if not self.is_good(one)]:
-            self._drop(one)
 
     def is_good(self, one: WarmConnection) -> bool:
         engine = one.dialled.engine

@@ -108,8 +108,9 @@ def attributes_of_request(result: RequestResult, *, grpc: bool) -> Iterator[tupl
     yield "meshtls.security", context.security.value
     yield from _identities(context.source_id, context.destination_id)
     yield from _address("network.peer", context.remote)
-    yield "http.request.method", _method(result.method)
-    if result.method not in _METHODS:
+    known = result.method in _METHODS
+    yield "http.request.method", result.method if known else _OTHER
+    if not known:
         yield "http.request.method_original", _cut(result.method)
     yield "url.path", _cut(path)
     yield "url.scheme", "http" if context.security is Security.PLAINTEXT else "https"
@@ -156,10 +157,6 @@ def name_of_connection(result: ConnectionResult, *, carries: bool) -> str:
 
 def kind_of(direction: Direction) -> Kind:
     return Kind.SERVER if direction is Direction.INBOUND else Kind.CLIENT
-
-
-def _method(method: str) -> str:
-    return method if method in _METHODS else _OTHER
 
 
 def _identities(source: object, destination: object) -> Iterator[tuple[str, Value]]:

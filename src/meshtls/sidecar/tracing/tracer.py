@@ -153,8 +153,8 @@ class Tracer:
         result, trace = event.result, event.result.trace
         if trace is None:
             return
-        now, outcome, span = self._now(), result.outcome, trace.span
-        links = () if span.parent_id == trace.connection.span_id else (_link(trace.connection),)
+        now, outcome, span, own = self._now(), result.outcome, trace.span, trace.connection
+        links = () if span.parent_id == own.span_id else (Link(own.trace_id, own.span_id),)
         if outcome.verdict is Verdict.DENIED and links and span.parent_id:
             span = self._chosen.by_chance(span)  # its flags are a claim of who is denied
         if not span.sampled:
@@ -236,7 +236,3 @@ def _source(connection: Traced) -> Source:
 
 def _host(remote: str) -> str:
     return remote.rpartition(":")[0]
-
-
-def _link(span: SpanContext) -> Link:
-    return Link(span.trace_id, span.span_id)

@@ -253,12 +253,14 @@ class TunnelPool:
         limits = self._route.limits
         expires = valid_until(peer, engine.trust, self._route.runtime.clock.now())
         connection.dialled = None  # from here on the socket is the tunnel's
+        # CONNECT names the configured destination, or the address at which we reached the peer.
+        authority = str(self._route.config.destination or peer_of(sock)).encode()
         client = TunnelClient(
             TlsEnd(sock, engine, "the tunnel's peer", self._route.runtime.reactor.buffers),
             TunnelBounds(limits.tunnel_streams, limits.tunnel_window),
             self._route.runtime.memory,
             self._route.runtime.reactor,
-            self._authority(sock),
+            authority,
             expected_streams=min(
                 (one.client.allowed_streams for one in self._tunnels if one.client.allowed_streams),
                 default=self._allowed_streams,
@@ -271,10 +273,6 @@ class TunnelPool:
         self._tunnels.append(tunnel)
         client.start()
         return tunnel
-
-    def _authority(self, sock: socket.socket) -> bytes:
-        """The CONNECT authority: the configured destination, or the address at which we reached the peer."""
-        return str(self._route.config.destination or peer_of(sock)).encode()
 
     def _ended(self, tunnel: _Tunnel, sock: socket.socket, error: Exception | None) -> None:
         self._tunnels.remove(tunnel)
