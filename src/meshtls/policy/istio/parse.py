@@ -88,7 +88,8 @@ class _Reading:
         except ConfigError as error:
             self._problems.add_unreadable(name, error)
             return
-        if all(_has_no_items(document.root) for document in documents):
+        lists = [document.root.keys.get("items") for document in documents]
+        if all(isinstance(one, Items) and not one.items for one in lists):
             # Perhaps it is being written. Taken as it is, it would lift the DENY that was in it.
             self._problems.add_unreadable(name, ConfigError(f"{name}: wanted at least one document, got none"))
         for document in documents:
@@ -190,11 +191,6 @@ def _root(kind: Kind) -> Table:
         ),
         lambda place, **values: values,
     )
-
-
-def _has_no_items(root: Section) -> bool:
-    items = root.keys.get("items")
-    return isinstance(items, Items) and not items.items
 
 
 def _version(root: Section) -> str:
