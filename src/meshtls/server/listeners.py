@@ -132,7 +132,10 @@ class _Interceptor:
 
     async def __call__(self, transport: asyncio.BaseTransport, event: RecvRequest) -> None:
         try:
-            caller = await self._caller(transport, event.method_name)
+            local = self._listener is ListenerKind.ADMIN_SOCKET
+            uid = credentials_of(transport.get_extra_info("socket")).uid if local else None
+            role = role_for(event.method_name)
+            caller = await self._authenticator.authenticate(self._listener, _peer(transport), uid, role)
             # Checked here before a byte of the request is decoded; the operation behind the method checks it again.
             if not may_call(caller.role, event.method_name):
                 raise AccessError(f"{event.method_name} is not for {caller.role.value} ({caller.name})")
@@ -148,11 +151,6 @@ class _Interceptor:
         event.method_func = self._calls.counted(
             event.method_name, method, stream_of_responses=handler.cardinality.server_streaming
         )
-
-    async def _caller(self, transport: asyncio.BaseTransport, method: str) -> Caller:
-        local = self._listener is ListenerKind.ADMIN_SOCKET
-        uid = credentials_of(transport.get_extra_info("socket")).uid if local else None
-        return await self._authenticator.authenticate(self._listener, _peer(transport), uid, role_for(method))
 
 
 def _translated(method: IServerMethodFunc, name: str, caller: Caller, failures: CountedLog) -> IServerMethodFunc:

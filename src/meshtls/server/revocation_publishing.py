@@ -114,8 +114,11 @@ class _Lookup:
         for authority_id, authority in self._core.authorities.keys.x509.items():
             for kinds, signers in revocable(authority):
                 for signer in signers:
-                    issuer = crl_issuer(signer.certificate)
-                    present[issuer] = self._issuers.get(issuer) or _issuer(authority_id, kinds, signer)
+                    certificate = signer.certificate
+                    issuer = crl_issuer(certificate)
+                    present[issuer] = self._issuers.get(issuer) or _Issuer(
+                        authority_id, kinds, signer, OcspSigner(certificate, certificate, signer.private_key)
+                    )
         self._issuers = present
         return present
 
@@ -129,10 +132,6 @@ class _Lookup:
             signer.certificate, signer.private_key, entries, number=crl_number(now), now=since, next_update=until
         )
         return CrlFile(der, since, until)
-
-
-def _issuer(authority_id: str, kinds: tuple[str, ...], signer: Signer) -> _Issuer:
-    return _Issuer(authority_id, kinds, signer, OcspSigner(signer.certificate, signer.certificate, signer.private_key))
 
 
 def _hangs_on(found: RevokedSvid, authority_id: str) -> bool:
