@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from meshtls.admin.plain import HIDDEN
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, MeshtlsError
-from meshtls.http_client import HttpClient, HttpClientError, HttpResponse
+from meshtls.http_client import HttpClient, HttpClientError
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
 from meshtls.printable import printable
@@ -130,7 +130,7 @@ class SpanExporter:
             self._batch.append(self._queue.popleft())
         try:
             async with asyncio.timeout(timeout):
-                await self._post(self._encoded())
+                await self._post()
         except TimeoutError:
             self._outage.failed("timeout", f"spans could not be sent to {otlp}: no answer within {timeout:g} s")
             return False
@@ -146,13 +146,11 @@ class SpanExporter:
         self._outage.ended(f"spans are sent to {otlp} again")
         return True
 
-    def _encoded(self) -> bytes:
+    async def _post(self) -> None:
         try:
-            return self._encode(self._batch)
+            body = self._encode(self._batch)
         except (TypeError, ValueError) as error:  # such as a text that is no Unicode; the task must go on
             raise _RejectedError(f"they can't be encoded: {error}") from error
-
-    async def _post(self, body: bytes) -> None:
         otlp = self._keys.otlp
         headers = self._headers()
         ours = (("host", str(otlp.address)), ("content-type", "application/x-protobuf"))
@@ -160,7 +158,10 @@ class SpanExporter:
         if response.status in _TRY_AGAIN:
             raise HttpClientError(f"it answered {response.status}")
         if response.status not in _OK:
-            raise _RejectedError(f"it answered {response.status}{_words(response, headers)}")
+            # A collector explains itself in text. Anything else is a message in protobuf, and is left out.
+            in_text = (response.header("content-type") or "").startswith("text/plain")
+            said = f": {_shown(response.body.decode('latin-1'), headers)}" if in_text else ""
+            raise _RejectedError(f"it answered {response.status}{said}")
         try:
             rejected, why = self._rejected(response.body)
         except ValueError as error:
@@ -177,13 +178,6 @@ class SpanExporter:
     def __repr__(self) -> str:
         waiting, dropped = len(self._queue), sum(self.dropped.values())
         return f"<SpanExporter {self._keys.otlp} [{waiting} waiting, {self.sent} sent, {dropped} dropped]>"
-
-
-def _words(response: HttpResponse, headers: Headers) -> str:
-    """What a collector says in text. Anything else is a message in protobuf, and is left out."""
-    if not (response.header("content-type") or "").startswith("text/plain"):
-        return ""
-    return f": {_shown(response.body.decode('latin-1'), headers)}"
 
 
 def _shown(text: str, headers: Headers) -> str:
