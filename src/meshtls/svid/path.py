@@ -132,7 +132,8 @@ class _Search:
             raise NoPathError(f"gave up after {MAX_STEPS} certificates that lead nowhere")
         issuer = path[-1]
         # An authority's other rules were checked with its bundle: see ``trusted``.
-        wrong = _time_violation(issuer, self._now) if len(path) == 1 else _signer_violation(issuer, self._now)
+        broken = () if len(path) == 1 else _broken_rules(issuer.certificate)
+        wrong = f"{_called(issuer)} may not sign: {'; '.join(broken)}" if broken else _time_violation(issuer, self._now)
         if wrong:
             self._reason = self._reason or wrong
             return None
@@ -178,13 +179,6 @@ def signature_holds(certificate: x509.Certificate, issuer: x509.Certificate) -> 
     except (InvalidSignature, *PARSE_ERRORS):
         return False
     return True
-
-
-def _signer_violation(signer: Presented, now: datetime | None) -> str | None:
-    """Why a CA certificate whose signature was verified may not sign what is below it."""
-    if broken := _broken_rules(signer.certificate):
-        return f"{_called(signer)} may not sign: {'; '.join(broken)}"
-    return _time_violation(signer, now)
 
 
 @lru_cache(maxsize=256)
