@@ -78,7 +78,9 @@ class Story:
             else:
                 yield f"  {name + ':':<8} {_phase(line)}"
         yield from self._tls()
-        yield from _ruled(one)
+        if one.get("policy"):
+            clause = f": {one['clause']}" if one.get("clause") else ""
+            yield f"  policy:  {one['policy']}, rule {one.get('rule')}{clause}"
         yield from self._alerts()
         for request in self.requests:
             asked = f"{request.get('method')} {request.get('host')}{request.get('path')}"
@@ -221,9 +223,3 @@ def _phase(line: Line) -> str:
             parts.append(f"{name} {line[key]:g} ms")
     parts.append(f"{line.get('bytes_in', 0)} bytes in, {line.get('bytes_out', 0)} out")
     return ", ".join(parts)
-
-
-def _ruled(line: Line) -> Iterator[str]:
-    if line.get("policy"):
-        clause = f": {line['clause']}" if line.get("clause") else ""
-        yield f"  policy:  {line['policy']}, rule {line.get('rule')}{clause}"

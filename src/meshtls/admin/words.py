@@ -27,16 +27,13 @@ def _lines(record: Mapping[str, Any], indent: str, *, tables: bool) -> Iterator[
         elif isinstance(value, Sequence) and not isinstance(value, str) and value:
             if all(isinstance(one, Mapping) for one in value):
                 yield f"{indent}{label}:"
-                as_table = tables and _is_flat(value)
+                cells = (cell for one in value for cell in one.values())
+                as_table = tables and not any(isinstance(cell, Mapping | list | tuple) for cell in cells)
                 yield from _table(value, indent + "  ") if as_table else _blocks(value, indent + "  ", tables=tables)
             else:
                 yield f"{indent}{label + ':':<{_WIDEST}} {', '.join(map(_text, value))}"
         else:
             yield f"{indent}{label + ':':<{_WIDEST}} {_text(value)}".rstrip()
-
-
-def _is_flat(records: Sequence[Mapping[str, Any]]) -> bool:
-    return all(not isinstance(value, Mapping | list | tuple) for one in records for value in one.values())
 
 
 def _blocks(records: Sequence[Mapping[str, Any]], indent: str, *, tables: bool) -> Iterator[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
-from meshtls.dashboard.records import PAGES, Connections, Event, Line, Live, Svid
+from meshtls.dashboard.records import PAGES, Connections, Event, Line, Live
 
 __all__ = ["connections_of", "event_of", "moment", "page_of", "size_of"]
 
@@ -27,7 +27,9 @@ _TYPES: dict[object, inspect.Type] = {one: inspect.type_info(one) for one in (*P
 def page_of(path: str, record: Record) -> dict[str, Any]:
     """The page of this path. Raises ValueError for a record of another type, which it names."""
     found: dict[str, Any] = _read(record, PAGES[path])
-    for svid in _svids(found):
+    holders = (found, found.get("agent", {}), found.get("server", {}))
+    svids = [svid for holder in holders for svid in holder.get("svids", ())]
+    for svid in (*svids, *found.get("workloads", ())):
         moment(svid["not_before"])
         moment(svid["not_after"])
     return found
@@ -65,12 +67,6 @@ def size_of(record: object) -> int:
 
 def _when(line: Mapping[str, Any]) -> object:
     return line.get("time") or line.get("started")
-
-
-def _svids(certs: Mapping[str, Any]) -> Iterator[Svid]:
-    for holder in (certs, certs.get("agent", {}), certs.get("server", {})):
-        yield from holder.get("svids", ())
-    yield from certs.get("workloads", ())
 
 
 def _read(record: object, kind: type[T]) -> T:

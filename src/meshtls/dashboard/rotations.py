@@ -60,7 +60,8 @@ class Rotations:
                 self._held[key] = Held(process, role, svid, now)
                 changed = True
             elif held.svid["serial"] != svid["serial"]:
-                held.history.appendleft({**_shortly(held.svid), "replaced": now.isoformat()})
+                past = {name: held.svid[name] for name in ("serial", "not_before", "not_after")}
+                held.history.appendleft({**past, "replaced": now.isoformat()})
                 held.svid, held.since, held.watched = svid, now, True
                 changed = True
         for key in [one for one in self._held if one[0] == process and one not in seen]:
@@ -70,7 +71,3 @@ class Rotations:
 
     def __iter__(self) -> Iterator[Held]:
         return iter(self._held.values())
-
-
-def _shortly(svid: Mapping[str, Any]) -> dict[str, object]:
-    return {name: svid[name] for name in ("serial", "not_before", "not_after")}

@@ -107,7 +107,7 @@ def _row(known: Known) -> dict[str, Any]:
         "state": "ended" if "outcome" in line else str(line.get("state")),
         "source": _known(sides, "source_id"),
         "destination": _known(sides, "destination_id"),
-        "sides": [_side(one) for one in sides],
+        "sides": [f"{one.get('sidecar')} ({one.get('direction')})" for one in sides],
         "verdict": why.get("verdict") or "live",
         "outcome": why.get("outcome"),
         "detail": why.get("detail") or "",
@@ -120,10 +120,6 @@ def _row(known: Known) -> dict[str, Any]:
         "total_ms": line.get("total_ms"),
         "seconds": line.get("seconds"),
     }
-
-
-def _side(line: Line) -> str:
-    return f"{line.get('sidecar')} ({line.get('direction')})"
 
 
 def _known(sides: Iterable[Line], name: str) -> Any:
