@@ -66,12 +66,6 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
-async def _is_echoed(listener: Address) -> bool:
-    """Send a random byte through this listener, and return whether exactly that byte comes back. Raises OSError."""
-    sent = secrets.token_bytes(1)
-    return await _exchange(listener, sent, ends=True) == sent
-
-
 async def _exchange(listener: Address, sent: bytes, *, ends: bool) -> bytes:
     """Send this, and our end of input if ``ends``, and return all that comes back. Raises OSError."""
     reader, writer = await asyncio.open_connection(listener.host, listener.port)
@@ -203,7 +197,8 @@ class Handshakes:
         try:
             async with asyncio.timeout(self._patience):
                 if attempt.request is None:
-                    echoed, status = await _is_echoed(listener), None
+                    sent = secrets.token_bytes(1)
+                    echoed, status = await _exchange(listener, sent, ends=True) == sent, None
                 else:
                     sent = request_bytes(attempt.request, attempt.target.segments[-1])
                     # The client waits for the answer: a half-close before it would be the end of the connection.

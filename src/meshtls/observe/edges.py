@@ -71,9 +71,10 @@ class Edges:
     def connection(self, result: ConnectionResult, now: float) -> None:
         source, destination = result.source_id, result.destination_id
         security = result.security.value if result.security is not None else None
+        reached = result.phases.connect_ms is not None and result.outcome is not Outcome.CONNECT_FAILED
         edge = self._edge(
             str(source) if source is not None else end_name(security),
-            str(destination) if destination is not None else end_name(security, reached=_reached(result)),
+            str(destination) if destination is not None else end_name(security, reached=reached),
             result.direction.value,
         )
         edge.connections += 1
@@ -123,7 +124,3 @@ def end_name(security: str | None, *, reached: bool = True) -> str:
     if not reached:
         return NOT_REACHED
     return PLAINTEXT if security == Security.PLAINTEXT.value else UNPROVEN
-
-
-def _reached(result: ConnectionResult) -> bool:
-    return result.phases.connect_ms is not None and result.outcome is not Outcome.CONNECT_FAILED

@@ -47,8 +47,10 @@ def format_for(accept: str) -> Format:
     best = {Format.TEXT: 0.0, Format.OPENMETRICS: 0.0}
     for part in accept.split(",")[:_MOST_RANGES]:
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        said = dict(_parameter(one) for one in parameters)
-        quality = _quality(said.get("q", "1"))
+        pairs = (one.partition("=") for one in parameters)
+        said = {name.strip(): value.strip().strip('"') for name, _, value in pairs}
+        weight = said.get("q", "1")
+        quality = float(weight) if _QUALITY.fullmatch(weight) else 0.0  # malformed
         if kind == "application/openmetrics-text" and said.get("version", "1.0.0") == "1.0.0":
             best[Format.OPENMETRICS] = max(best[Format.OPENMETRICS], quality)
         elif kind in ("text/plain", "text/*", "*/*") and said.get("version", "0.0.4") == "0.0.4":
@@ -68,18 +70,6 @@ def render(snapshot: Snapshot, form: Format) -> bytes:
     if form is Format.OPENMETRICS:
         lines.append("# EOF")
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
-
-
-def _parameter(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name.strip(), value.strip().strip('"')
-
-
-def _quality(text: str) -> float:
-    """0 to 1; 0 for what is malformed."""
-    if not _QUALITY.fullmatch(text):
-        return 0.0
-    return float(text)
 
 
 def _head(family: Family, form: Format) -> Iterator[str]:

@@ -24,12 +24,9 @@ def answer_scrape(request: bytes, scrape: Callable[[str], Scrape]) -> bytes:
     elif path not in SCRAPE_PATHS:
         status, answer = "404 Not Found", Scrape(_PLAIN, f"wanted {' or '.join(SCRAPE_PATHS)}\n".encode())
     else:
-        status, answer = "200 OK", scrape(_accept(lines[1:]))
+        # All Accept fields are one list (RFC 9110, section 5.3).
+        fields = (line.partition(b":") for line in lines[1:])
+        accept = ",".join(value.decode("latin-1").strip() for name, _, value in fields if name.lower() == b"accept")
+        status, answer = "200 OK", scrape(accept)
     head = _HEAD.format(status, answer.content_type, len(answer.content)).encode()
     return head + (b"" if method == b"HEAD" else answer.content)
-
-
-def _accept(lines: list[bytes]) -> str:
-    """The values of all Accept fields, as one list (RFC 9110, section 5.3)."""
-    fields = (line.partition(b":") for line in lines)
-    return ",".join(value.decode("latin-1").strip() for name, _, value in fields if name.lower() == b"accept")
