@@ -221,7 +221,7 @@ class ResponseReading:
                 raise TooLargeError(f"its head has more than {_MAX_HEAD} bytes")
         if data:
             self._feed(data)
-        elif not self._has_head or self._is_framed():
+        elif not self._has_head or any(name in ("content-length", "transfer-encoding") for name, _ in self.headers):
             raise httptools.HttpParserError("it ended too early")
         else:
             self.complete = True  # the end of the connection is the end of the body
@@ -235,9 +235,6 @@ class ResponseReading:
             if isinstance(error.__context__, TooLargeError):
                 raise error.__context__ from error
             raise
-
-    def _is_framed(self) -> bool:
-        return any(name in ("content-length", "transfer-encoding") for name, _ in self.headers)
 
     def on_message_begin(self) -> None:
         self.reusable = self.reusable and not self.complete  # more than one response to one request

@@ -56,7 +56,10 @@ def _listening(host: str, port: int) -> list[bytes]:
     Those of the other IP version only if there is no other: a socket for IPv6 may take IPv4 as well, which /proc does
     not tell.
     """
-    wanted = _wanted(host)
+    try:
+        wanted = ip_address(host.partition("%")[0])
+    except ValueError:  # a name, of any address
+        wanted = IPv4Address(0)
     found: dict[bool, list[bytes]] = {True: [], False: []}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError), (_PROC / "net" / name).open("rb") as lines:  # without IPv6
@@ -64,16 +67,10 @@ def _listening(host: str, port: int) -> list[bytes]:
             for _, local, _, _, _, _, _, _, _, inode, *_ in itertools.takewhile(lambda one: one[3] == _LISTEN, sockets):
                 address, _, hexadecimal = local.partition(b":")
                 listening = _read_address(address)
-                if int(hexadecimal, 16) == port and _includes(listening, wanted):
+                includes = wanted == listening or wanted.is_unspecified or listening.is_unspecified
+                if int(hexadecimal, 16) == port and includes:
                     found[listening.version == wanted.version].append(inode)
     return found[True] or found[False]
-
-
-def _wanted(host: str) -> IPv4Address | IPv6Address:
-    try:
-        return ip_address(host.partition("%")[0])
-    except ValueError:  # a name, of any address
-        return IPv4Address(0)
 
 
 def _read_address(text: bytes) -> IPv4Address | IPv6Address:
@@ -81,10 +78,6 @@ def _read_address(text: bytes) -> IPv4Address | IPv6Address:
     words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     found = ip_address(struct.pack(f"={len(words)}I", *words))
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
-
-
-def _includes(listening: IPv4Address | IPv6Address, wanted: IPv4Address | IPv6Address) -> bool:
-    return wanted == listening or wanted.is_unspecified or listening.is_unspecified
 
 
 def _process_with(descriptors: set[bytes]) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from textwrap import indent
 
 from google.protobuf.descriptor_pb2 import (
@@ -34,7 +34,9 @@ _HEADER = "# Generated from {} by `python -m meshtls.proto.build`: do not edit.\
 def message_module(file: FileDescriptorProto) -> str:
     """``<name>_pb.py``: the embedded descriptor and a name for each message and each value of a top-level enum."""
     lines = [_HEADER.format(file.name) + "from meshtls.proto.pool import add_file", *import_lines(file.dependency)]
-    lines += ["", "_messages = add_file(", *_literal(file.SerializeToString(deterministic=True)), ")"]
+    data = file.SerializeToString(deterministic=True)
+    pieces = [data[start : start + _BYTES_PER_LINE] for start in range(0, len(data), _BYTES_PER_LINE)]
+    lines += ["", "_messages = add_file(", *(f"    {piece!r}" for piece in pieces), ")"]
     lines += [f'{message.name} = _messages["{message.name}"]' for message in file.message_type]
     lines += [f"{value.name} = {value.number}" for enum in file.enum_type for value in enum.value]
     return "\n".join(lines).rstrip() + "\n"
@@ -59,6 +61,7 @@ def message_types(file: FileDescriptorProto, names: Names) -> str:
 def grpc_module(file: FileDescriptorProto, names: Names) -> str:
     """``<name>_grpc.py``: a base class and a stub per service, for grpclib."""
     prefix = f"{file.package}." if file.package else ""
+    types = [name for service in file.service for one in service.method for name in (one.input_type, one.output_type)]
     lines = [
         _HEADER.format(file.name) + "from __future__ import annotations",
         "",
@@ -69,16 +72,11 @@ def grpc_module(file: FileDescriptorProto, names: Names) -> str:
         "from grpclib.const import Cardinality, Handler",
         "from grpclib.server import Stream",
         "",
-        *import_lines(_used_files(file, names)),
+        *import_lines({names.places[name][0] for name in types}),
     ]
     for service in file.service:
         lines += ["", "", _base(service, prefix, names), "", "", _stub(service, prefix, names)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _literal(data: bytes) -> list[str]:
-    pieces = [data[start : start + _BYTES_PER_LINE] for start in range(0, len(data), _BYTES_PER_LINE)]
-    return [f"    {piece!r}" for piece in pieces]
 
 
 def _enum_values(enums: Iterable[EnumDescriptorProto]) -> list[str]:
@@ -87,17 +85,17 @@ def _enum_values(enums: Iterable[EnumDescriptorProto]) -> list[str]:
 
 def _class(file: str, message: DescriptorProto, names: Names) -> str:
     nested = [_class(file, one, names) for one in message.nested_type if not one.options.map_entry]
-    members = [member for field in message.field for member in _member(file, field, names)]
+    members = [_member(file, field, names) for field in message.field]
     arguments = "".join(f", {field.name}: {_argument(file, field, names)} | None = ..." for field in message.field)
     signature = f"def __init__(self{', *' if arguments else ''}{arguments}) -> None: ..."
     body = [*nested, *_enum_values(message.enum_type), *members, signature]
     return f"class {message.name}(Message):\n" + indent("\n".join(body), "    ")
 
 
-def _member(file: str, field: FieldDescriptorProto, names: Names) -> Iterator[str]:
+def _member(file: str, field: FieldDescriptorProto, names: Names) -> str:
     mutable = field.type != field.TYPE_MESSAGE and field.label != field.LABEL_REPEATED
     kind = _kind(file, field, names)
-    yield f"{field.name}: {kind}" if mutable else f"@property\ndef {field.name}(self) -> {kind}: ..."
+    return f"{field.name}: {kind}" if mutable else f"@property\ndef {field.name}(self) -> {kind}: ..."
 
 
 def _kind(file: str, field: FieldDescriptorProto, names: Names) -> str:
@@ -125,11 +123,6 @@ def _one(file: str, field: FieldDescriptorProto, names: Names) -> str:
     if field.type == field.TYPE_MESSAGE:
         return names.python(field.type_name, file)
     return _SCALARS[FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_")]
-
-
-def _used_files(file: FileDescriptorProto, names: Names) -> set[str]:
-    types = [name for service in file.service for one in service.method for name in (one.input_type, one.output_type)]
-    return {names.places[name][0] for name in types}
 
 
 def _cardinality(method: MethodDescriptorProto) -> tuple[str, str]:

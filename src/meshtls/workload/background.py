@@ -26,14 +26,10 @@ async def in_background(work: Coroutine[None, None, None], name: str) -> AsyncIt
         yield
     finally:
         try:
-            await _ended(running)
+            # Again until it ends: a library may treat a cancellation as a lost connection (grpclib's streams).
+            while not running.done():
+                running.cancel()
+                await asyncio.wait([running], timeout=_CLEAN_UP)
         finally:
             # The TaskGroup must not see the body's exception: it would wrap it in a group.
             await tasks.__aexit__(None, None, None)
-
-
-async def _ended(running: asyncio.Task[None]) -> None:
-    """Cancel again until the task ends: a library may treat a cancellation as a lost connection (grpclib's streams)."""
-    while not running.done():
-        running.cancel()
-        await asyncio.wait([running], timeout=_CLEAN_UP)
