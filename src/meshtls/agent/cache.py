@@ -6,14 +6,14 @@ the change and the watchers that it concerns, not with all entries or all watche
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from meshtls.agent.entries import EntrySet
 from meshtls.agent.upstream import Update
 from meshtls.agent.watchers import Watchers
-from meshtls.bundle import BundleSet, TrustBundle
+from meshtls.bundle import BundleSet
 from meshtls.identity.schedule import Schedule
 from meshtls.observe.readiness import Readiness, readiness_of
 from meshtls.registration import Entry, Selector
@@ -88,7 +88,10 @@ class SvidCache:
     def apply(self, update: Update) -> Set[int]:
         """Apply a change of entries and bundles."""
         if update.refused:
-            return self._withdraw_all(update.refused)
+            for entry in list(self.entries):
+                self._remove(entry.id)
+            self.synced, self.refused = False, update.refused
+            return self.watchers.all()
         concerned: set[int] = set()
         if update.bundles is not None:
             concerned |= self._replace_bundles(update.bundles)
@@ -170,8 +173,9 @@ class SvidCache:
         svids = tuple(replace(svid, hint=entry.hint) for entry, svid in held if svid and now <= svid.not_after)
         schedules = [self._schedules[entry.id] for entry in entries if entry.id in self._schedules]
         trouble = next((schedule.last_error for schedule in schedules if schedule.failures), None)
-        bundles, pending = BundleSet(self._bundles_of(entries)), len(entries) - len(schedules)
-        return View(entries, svids, bundles, pending, trouble, self.revocations)
+        domains = dict.fromkeys(domain for entry in entries for domain in (self._trust_domain, *entry.federates_with))
+        bundles = BundleSet(bundle for domain in domains if (bundle := self.bundles.get(domain)))
+        return View(entries, svids, bundles, len(entries) - len(schedules), trouble, self.revocations)
 
     def readiness(self, now: datetime) -> Readiness:
         """Whether every entry has a valid SVID now, and what endangers that.
@@ -201,10 +205,6 @@ class SvidCache:
     def __repr__(self) -> str:
         state = f"{len(self.entries)} entries, {len(self._held)} SVIDs, {len(self.watchers)} watchers"
         return f"<SvidCache {self._trust_domain} [{state if self.synced else 'not synced'}]>"
-
-    def _bundles_of(self, entries: Iterable[Entry]) -> list[TrustBundle]:
-        domains = dict.fromkeys(domain for entry in entries for domain in (self._trust_domain, *entry.federates_with))
-        return [bundle for domain in domains if (bundle := self.bundles.get(domain))]
 
     def _due_at(self, entry: Entry, now: datetime) -> datetime:
         held, schedule = self._held.get(entry.id), self._schedules.get(entry.id)
@@ -244,12 +244,6 @@ class SvidCache:
         self._held.pop(entry_id, None)
         self._schedules.pop(entry_id, None)
         self._refused.discard(entry_id)
-
-    def _withdraw_all(self, why: str) -> Set[int]:
-        for entry in list(self.entries):
-            self._remove(entry.id)
-        self.synced, self.refused = False, why
-        return self.watchers.all()
 
     def _replace_revocations(self, revocations: Revocations) -> Set[int]:
         """An SVID that was revoked is not served any more, and another one, with another key, is due at once."""

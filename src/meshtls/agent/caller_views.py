@@ -160,9 +160,7 @@ class CallerViews:
         self._explained[selectors] = entries.version
         while len(self._explained) > _MOST_EXPLAINED:
             del self._explained[next(iter(self._explained))]
-        log.warning("%s has no identity: %s", caller, self._why(selectors))
-
-    def _why(self, selectors: Set[Selector]) -> str:
         none = f"no registration entry matches its selectors {', '.join(sorted(map(str, selectors))) or '(none)'}"
-        near = nearest(self.identities.cache.entries, selectors)
-        return f"{none}; near miss: {near[0]}" if near else f"{none}; no near miss"
+        near = nearest(entries, selectors)
+        why = f"{none}; near miss: {near[0]}" if near else f"{none}; no near miss"
+        log.warning("%s has no identity: %s", caller, why)

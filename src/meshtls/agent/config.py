@@ -101,7 +101,8 @@ def reloaded(running: AgentConfig, wanted: AgentConfig) -> tuple[AgentConfig, Ch
 def _config(said: AgentFile, notices: tuple[str, ...]) -> AgentConfig:
     bundle = said.trust_bundle_path.bundle(said.trust_domain)
     data_dir = None if said.key_manager and said.key_manager.memory else said.data_dir
-    attest_port = said.attest_port or _beside(said.server_port)
+    # By default the one next to server_port, as the server's own default is.
+    attest_port = said.attest_port or said.server_port + (1 if said.server_port < 65535 else -1)
     return AgentConfig(
         bundle=bundle,
         server=ServerAddress(said.server_address, said.server_port, attest_port),
@@ -152,7 +153,3 @@ def _with_health_as_address(document: Document) -> Document:
     else:
         del keys["health"]
     return Document(Section(document.root.place, keys), document.problems, document.notices)
-
-
-def _beside(server_port: int) -> int:
-    return server_port + (1 if server_port < 65535 else -1)

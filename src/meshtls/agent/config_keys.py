@@ -204,17 +204,14 @@ def _one_proof(found: Found[AgentFile]) -> RuleProblems:
     given = [one for one in ("join_token", "join_token_file", "x509pop") if one in found.given]
     for other in given[1:]:
         yield other, f"wanted one way to attest, got {' and '.join(given)}"
+    keys: KeyManager | None = found.values.get("key_manager")
+    in_memory = keys is not None and keys.disk is None
     # A data directory that is named may have the SVID of an earlier attestation.
-    if not given and ("data_dir" not in found.given or _in_memory(found)):
+    if not given and ("data_dir" not in found.given or in_memory):
         yield (
             "join_token",
             "wanted join_token, x509pop, or a data_dir with the SVID of an earlier attestation",
         )
-
-
-def _in_memory(found: Found[AgentFile]) -> bool:
-    keys: KeyManager | None = found.values.get("key_manager")
-    return keys is not None and keys.disk is None
 
 
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True):

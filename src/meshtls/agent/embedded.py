@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -49,7 +49,8 @@ class EmbeddedUpstream:
         self._entries: dict[str, Entry] = {}
         self._federated = {bundle.trust_domain: bundle for bundle in federated}
         self._jwt_key = jwt_key or ec.generate_private_key(ec.SECP256R1())
-        self._jwt_key_id = _key_id(self._jwt_key)
+        public = self._jwt_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._jwt_key_id = hashlib.sha256(public).hexdigest()[:32]
         self._jwt_ttl = jwt_ttl
         self._made = 0
         self._changed = asyncio.Event()
@@ -137,9 +138,3 @@ class EmbeddedUpstream:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _key_id(key: PrivateKey) -> str:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-    return digest.finalize().hex()[:32]

@@ -92,13 +92,14 @@ class EntrySet:
 
 
 def nearest(entries: Iterable[Entry], selectors: Set[Selector], most: int = 1) -> tuple[MissedEntry, ...]:
-    """The near misses of a workload with these selectors, the nearest first, at most ``most``.
+    """The near misses of a workload with these selectors, the nearest first, then the most specific, at most ``most``.
 
     An entry counts only if the workload has at least one of its selectors.
     """
     misses = (MissedEntry(entry, entry.missing(selectors)) for entry in entries)
     near = [miss for miss in misses if 0 < len(miss.missing) < len(miss.entry.selectors)]
-    return tuple(sorted(near, key=lambda miss: (len(miss.missing), _most_specific_first(miss.entry)))[:most])
+    near.sort(key=lambda one: (len(one.missing), -len(one.entry.selectors), str(one.entry.spiffe_id), one.entry.id))
+    return tuple(near[:most])
 
 
 def _oldest_first(entry: Entry) -> tuple[int, str, str]:
@@ -113,7 +114,3 @@ def _drop(index: dict[K, dict[str, Entry]], key: K, entry_id: str) -> None:
     del index[key][entry_id]
     if not index[key]:
         del index[key]
-
-
-def _most_specific_first(entry: Entry) -> tuple[int, str, str]:
-    return (-len(entry.selectors), str(entry.spiffe_id), entry.id)

@@ -127,14 +127,9 @@ class Identities:
             async for update in updates:
                 self.tokens.apply(update)
                 self._notify(self.cache.apply(update))
-                if update.tainted:
-                    self._replace_tainted(update.tainted)
+                if update.tainted and (count := self.cache.hasten(update.tainted, self.clock.now(), self._jitter())):
+                    log.info("%d SVIDs hang on a tainted authority: they are replaced now", count)
                 self._loop.wake()
-
-    def _replace_tainted(self, tainted: tuple[str, ...]) -> None:
-        count = self.cache.hasten(tainted, self.clock.now(), self._jitter())
-        if count:
-            log.info("%d SVIDs hang on a tainted authority: they are replaced now", count)
 
     async def _renew_due(self) -> None:
         now = self.clock.now()
@@ -178,7 +173,8 @@ class Identities:
             self._expired.clear()
             self._outage.ended("SVIDs are signed again")
             return
-        expired = {one.entry.id: one for one in failed if self._has_expired(one.entry.id)}
+        held = ((one, self.cache.svid_of(one.entry.id)) for one in failed)
+        expired = {one.entry.id: one for one, svid in held if svid is not None and svid.not_after < now}
         ended = [one for key, one in expired.items() if key not in self._expired]
         self._expired |= expired.keys()
         first = (ended or failed)[0]
@@ -190,10 +186,6 @@ class Identities:
             log.warning("%s", text)
         # Not which SVID it is, nor whether it has expired: those that end at different times have one cause.
         self._outage.failed(type(first.svid), text)
-
-    def _has_expired(self, entry_id: str) -> bool:
-        held = self.cache.svid_of(entry_id)
-        return held is not None and held.not_after < self.clock.now()
 
     def _notify(self, numbers: Set[int]) -> None:
         self._state_changed.set()

@@ -63,7 +63,10 @@ class WorkloadApi(SpiffeWorkloadAPIBase):
         problem = audience_problem(request.audience)
         if problem:
             raise GRPCError(Status.INVALID_ARGUMENT, f"audience: {problem}")
-        wanted = _wanted_id(request.spiffe_id)
+        try:
+            wanted = SpiffeId.parse(request.spiffe_id) if request.spiffe_id else None
+        except RequestError as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
         entries = (await self._callers.view()).entries
         entries = first_of_each_hint(one for one in entries if wanted in (None, one.spiffe_id))
         if not entries:
@@ -121,13 +124,6 @@ async def _request(stream: Stream[Q, R]) -> Q:
     if request is None:
         raise GRPCError(Status.INVALID_ARGUMENT, "wanted a request message, got none")
     return request
-
-
-def _wanted_id(text: str) -> SpiffeId | None:
-    try:
-        return SpiffeId.parse(text) if text else None
-    except RequestError as error:
-        raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
 
 
 def _without_svid(view: View) -> dict[str, str]:

@@ -65,19 +65,15 @@ class Digests:
             digest = self._known.get(file)
             if digest is None:
                 digest = await self._threads.run(party, _Reading(program, file))
-                self._remember(file, digest)
+                *_, changed = file
+                if changed <= time.time_ns() - _SETTLED_NS:
+                    keep_newest(self._known, file, digest, _MOST_REMEMBERED)
             else:
                 self._known.move_to_end(file)
             return digest
 
     def __repr__(self) -> str:
         return f"<Digests [{len(self._known)} known] {self._threads!r}>"
-
-    def _remember(self, file: _File, digest: str) -> None:
-        *_, changed = file
-        if changed > time.time_ns() - _SETTLED_NS:
-            return
-        keep_newest(self._known, file, digest, _MOST_REMEMBERED)
 
 
 class _Reading:

@@ -59,19 +59,15 @@ class FairThreads:
         try:
             result: T = await job.result
         except asyncio.CancelledError:
-            self._withdraw(job)
+            if job in self._waiting.get(party, ()):
+                self._take(job)
+                work.close()
             raise
         return result
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._waiting.values()))
         return f"<FairThreads [{self._running.total()} of {self._threads} threads, {waiting} waiting]>"
-
-    def _withdraw(self, job: _Job) -> None:
-        waiting = self._waiting.get(job.party, ())
-        if job in waiting:
-            self._take(job)
-            job.work.close()
 
     def _take(self, job: _Job) -> None:
         """Remove the job from its party's queue; the party goes behind all others."""

@@ -44,6 +44,13 @@ __all__ = ["ServerAddress", "ServerUpstream"]
 T = TypeVar("T")
 #: How long after a new bundle this agent confirms it: its workloads have it by then.
 _SPREAD_SECONDS = 2.0
+#: The reasons of a failure, by the most specific class of its error.
+_REASONS: dict[type[MeshtlsError], str] = {
+    AccessError: "refused",
+    PeerError: "unverified",
+    LocalIdentityError: "unreachable",
+    MeshtlsError: "other",
+}
 
 log = logger("meshtls.agent")
 
@@ -143,7 +150,8 @@ class ServerUpstream:
                 if channel is not None and channel is not self._channel:
                     continue
                 failures += 1
-                self.failures[_reason(error)] += 1
+                reason = next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
+                self.failures[reason] += 1
                 # An agent that is refused before it was ever accepted has served nothing that could be withdrawn.
                 was_accepted = revision > 0 or self._identity.svid is not None
                 self._note(error)
@@ -305,16 +313,3 @@ class ServerUpstream:
             self.rotations["failed"] += 1
             raise
         self.rotations[result] += 1
-
-
-#: The reasons of a failure, by the most specific class of its error.
-_REASONS: dict[type[MeshtlsError], str] = {
-    AccessError: "refused",
-    PeerError: "unverified",
-    LocalIdentityError: "unreachable",
-    MeshtlsError: "other",
-}
-
-
-def _reason(error: MeshtlsError) -> str:
-    return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
