@@ -311,10 +311,7 @@ class Conversation:
         self.spoken = Spoken.TLS
         # Without keys nothing is decrypted, and what is inside never comes.
         self.inside = self._open() if self._keys is not None else None
-        self._begin(self._session())
-
-    def _session(self) -> TlsSession:
-        return TlsSession(self._keys, self.inside, keep_plaintext=0, memory=self._budget.memory)
+        self._begin(TlsSession(self._keys, self.inside, keep_plaintext=0, memory=self._budget.memory))
 
     def _open(self) -> Conversation | None:
         if self.depth + 1 >= MAX_DEPTH or not self._budget.opens():

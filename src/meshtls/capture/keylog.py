@@ -169,7 +169,8 @@ class KeyLog:
         name, random_text, secret_text = words
         label = _LABELS.get(name)
         if label is None:
-            if name not in _UNUSED and not _is_later(name):
+            is_later = any(name.startswith(one) and name.removeprefix(one).isdigit() for one in _NUMBERED)
+            if name not in _UNUSED and not is_later:
                 self._wrong("wanted a label of RFC 9850, got another word")
             return
         client_random, secret = _hex(random_text), _hex(secret_text)
@@ -197,10 +198,6 @@ class KeyLog:
         self.wrong_lines += 1
         if len(self.troubles) < MOST_TROUBLES:
             self.troubles.append(KeyLogTrouble(self.lines, reason))
-
-
-def _is_later(name: bytes) -> bool:
-    return any(name.startswith(one) and name.removeprefix(one).isdigit() for one in _NUMBERED)
 
 
 def _hex(text: bytes) -> bytes | None:

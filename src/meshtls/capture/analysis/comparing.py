@@ -112,7 +112,9 @@ class Conversations:
 
     def add(self, one: Connection) -> None:
         """Count a connection."""
-        names = _Names(_ids(one), _addresses(one))
+        # A client has another port with each connection.
+        addresses = one.client.address.rpartition(":")[0], one.server.address, _server_name(one)
+        names = _Names(_ids(one), addresses)
         tally = self._tallies.get(names)
         if tally is None:
             if len(self._tallies) >= MOST_CONVERSATIONS:
@@ -183,10 +185,6 @@ def _pair(name: Conversation, before: _Tally, after: _Tally, matched_by: str) ->
         if left[key] != right[key]
     )
     return Pair(name, before.connections, after.connections, changes, matched_by)
-
-
-def _addresses(one: Connection) -> Conversation:
-    return one.client.address.rpartition(":")[0], one.server.address, _server_name(one)
 
 
 def _ids(one: Connection) -> Conversation | None:

@@ -50,7 +50,7 @@ def completion_of(session: TlsSession) -> Completion | None:
     version = session.version
     tls13 = version == TLS_1_3
     aead = aead_of_suite(session.suite)
-    least = _finished_bytes(aead)
+    least = aead.finished_bytes if aead is not None else 1
     server_answered = False
     client_sent = 0
     for at, one in enumerate(session.events, 1):
@@ -82,10 +82,6 @@ def completion_of(session: TlsSession) -> Completion | None:
 
 def _content(one: RecordSeen, aead: SuiteAead | None) -> int:
     return one.length - aead.overhead if aead is not None else one.length
-
-
-def _finished_bytes(aead: SuiteAead | None) -> int:
-    return aead.finished_bytes if aead is not None else 1
 
 
 def _inferred(session: TlsSession, aead: SuiteAead, at: int) -> Completion:

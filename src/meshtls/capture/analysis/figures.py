@@ -63,7 +63,9 @@ class Figures:
         for name, value in values.items():
             if value:
                 _count(self.tables[name], value, 1)
-        _count(self.talkers, f"{_name(one.client.address)} -> {one.server.address}", one.wire_bytes)
+        # A client has another port with each connection.
+        client = one.client.address.rpartition(":")[0]
+        _count(self.talkers, f"{client} -> {one.server.address}", one.wire_bytes)
 
     @property
     def handshake_ms(self) -> Quantiles | None:
@@ -112,8 +114,3 @@ class Figures:
 
 def _count(table: Counter[str], key: str, by: int) -> None:
     table[key if key in table or len(table) < _MOST_KEYS else "others"] += by
-
-
-def _name(address: str) -> str:
-    """Without the port, which a client changes with each connection."""
-    return address.rpartition(":")[0]

@@ -209,7 +209,8 @@ def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
     problem = f"{said}: likely PEER_UNTRUSTED or POLICY_DENIED: {words}"
     if peer is not None and peer.unverified_because:
         problem = f"{problem}; {peer.unverified_because}"
-    domains = _domains(facts)
+    claimed = {peer.spiffe_id for peer in facts.peers if peer is not None and peer.spiffe_id}
+    domains = sorted({SpiffeId.parse(one).trust_domain.name for one in claimed})
     if len(domains) > 1:
         differ = f"the trust domains differ, {' and '.join(domains)}: likely it has no bundle of the other's"
         return Judgement(None, f"{problem}; {differ}", advice_of(_O.NO_BUNDLE))
@@ -334,11 +335,6 @@ def _illegal(state: str) -> str:
 
 def _alerted(facts: Facts, alert: Alert) -> str:
     return f"sent the alert {alert.name}" if alert.name else f"sent {encrypted_alert(facts)}"
-
-
-def _domains(facts: Facts) -> list[str]:
-    """The trust domains of both sides, as they claim it."""
-    return sorted({SpiffeId.parse(peer.spiffe_id).trust_domain.name for peer in facts.peers if peer and peer.spiffe_id})
 
 
 def _seconds(ms: float) -> str:

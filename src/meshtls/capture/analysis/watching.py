@@ -370,21 +370,20 @@ class Watched:
         outside = self.conversation.bytes[side] - self.carried.bytes[side] if self._connect() is not None else 0
         return outside + self.carried.skipped.get(side, 0)
 
-    def _tls_bytes(self, tls: TlsSession | None, side: Side) -> int:
-        midway = self._midway
-        if tls is not None:
-            return tls.direction(side).record_bytes
-        return midway.record_bytes(side) if midway is not None else 0
-
     def _end(
         self, half: Half, tls: TlsSession | None, useful: Mapping[Side, int], peers: dict[Side, Peer | None]
     ) -> End:
+        tls_bytes = 0
+        if tls is not None:
+            tls_bytes = tls.direction(half.side).record_bytes
+        elif (midway := self._midway) is not None:
+            tls_bytes = midway.record_bytes(half.side)
         return End(
             address=str(half.address),
             packets=half.packets,
             wire_bytes=half.wire_bytes,
             tcp_bytes=half.bytes,
-            tls_bytes=self._tls_bytes(tls, half.side),
+            tls_bytes=tls_bytes,
             application_bytes=useful[half.side],
             retransmitted=half.retransmitted,
             out_of_order=half.out_of_order,

@@ -48,7 +48,8 @@ class GrowingKeyLog:
         self._offset += len(data)
         *lines, rest = (self._held + data).split(b"\n")
         self._held = rest[: LONGEST_LINE + 1]
-        return b"".join(line + b"\n" for line in lines if _is_secret(line))
+        # Secrets that we know how to use: whatever else is in the file stays there.
+        return b"".join(line + b"\n" for line in lines if len(KeyLog(line)) > 0)
 
     def close(self) -> None:
         """Follow it no more."""
@@ -75,8 +76,3 @@ class GrowingKeyLog:
             return not os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except OSError:
             return False
-
-
-def _is_secret(line: bytes) -> bool:
-    """Whether it is a secret that we know how to use: whatever else is in the file stays there."""
-    return len(KeyLog(line)) > 0

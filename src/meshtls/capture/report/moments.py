@@ -87,18 +87,13 @@ def _moment(one: Event, first_ns: int) -> Moment:
     if isinstance(one, MessageSeen):
         return Moment(ms, one.side, "message", _short(message_name(one.kind, one.data)), len(one.data))
     if isinstance(one, AlertSeen):
-        return _alert(one, ms)
+        if one.description == _CLOSE_NOTIFY:  # no failure: drawn as a record
+            return Moment(ms, one.side, "record", "alert: close_notify")
+        return Moment(ms, one.side, "alert", alert_name(one.description) if one.description >= 0 else "encrypted")
     if isinstance(one, ApplicationBytes):
         return Moment(ms, one.side, "data", "early data" if one.early else "application data", one.length)
     name = CONTENT_TYPES.get(one.content_type, str(one.content_type))
     return Moment(ms, one.side, "record", f"record: {name}", one.length)
-
-
-def _alert(one: AlertSeen, ms: float | None) -> Moment:
-    """close_notify is no failure, and is drawn as a record."""
-    if one.description == _CLOSE_NOTIFY:
-        return Moment(ms, one.side, "record", "alert: close_notify")
-    return Moment(ms, one.side, "alert", alert_name(one.description) if one.description >= 0 else "encrypted")
 
 
 def _merged(moments: Sequence[Moment]) -> list[Moment]:
