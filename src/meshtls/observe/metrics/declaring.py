@@ -170,10 +170,8 @@ def _problems(family: Family) -> list[str]:
     ]
     if len(set(names)) < len(names):
         found.append(f"wanted each label once, got {', '.join(names)}")
-    if family.kind is Kind.HISTOGRAM and not _ascend(family.buckets):
-        found.append(f"wanted finite buckets that ascend, got {family.buckets}")
+    buckets = family.buckets
+    ascend = bool(buckets) and all(map(isfinite, buckets)) and all(low < high for low, high in pairwise(buckets))
+    if family.kind is Kind.HISTOGRAM and not ascend:
+        found.append(f"wanted finite buckets that ascend, got {buckets}")
     return found
-
-
-def _ascend(buckets: tuple[float, ...]) -> bool:
-    return bool(buckets) and all(map(isfinite, buckets)) and all(low < high for low, high in pairwise(buckets))
