@@ -8,7 +8,7 @@ import click
 
 from meshtls.cli.access import ServerAccess, server_options
 from meshtls.cli.options import parsed_type
-from meshtls.cli.output import Output, Record
+from meshtls.cli.output import Output
 from meshtls.cli.records import moment_of
 from meshtls.errors import RequestError
 from meshtls.observe.audit import AuditLine, AuditRecord, ChainCheck
@@ -62,7 +62,8 @@ def show(
 
     records = access.ask(found)
     if out.as_json:
-        out.records("audit", [_record(line) for line, _ in records])
+        told = [{"number": one.number, "hash": one.hash.hex(), **json.loads(one.record)} for one, _ in records]
+        out.records("audit", told)
         return
     for line, record in records:
         out.event({}, _text(line, record))
@@ -94,10 +95,6 @@ def verify(access: ServerAccess, out: Output, heads: tuple[tuple[int, bytes], ..
     out.record(
         {"first": first.number, "last": last.number, "records": last.number - first.number + 1, "head": head}, told
     )
-
-
-def _record(line: AuditLine) -> Record:
-    return {"number": line.number, "hash": line.hash.hex(), **json.loads(line.record)}
 
 
 def _text(line: AuditLine, record: AuditRecord) -> str:

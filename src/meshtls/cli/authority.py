@@ -147,7 +147,9 @@ def _text(one: AuthorityStatus) -> str:
         count = sum(held.count for held in one.holders)
         lines.append(f"  {count or 'no'} {'SVID' if count == 1 else 'SVIDs'} in use hang{'s' * (count == 1)} on it")
         if cas := sum(held.cas for held in one.holders):
-            lines.append(f"  {_of_servers_below(cas)}")
+            # Their leaves are on record with those servers only.
+            counted = "1 is the CA of a server below" if cas == 1 else f"{cas} are CAs of servers below"
+            lines.append(f"  {counted}; what {'it has' if cas == 1 else 'they have'} signed is not counted here")
         if one.state != "ACTIVE":
             lines += _some(
                 [f"{held.count} of {held.agent_id or 'no agent (minted, or a server)'}" for held in one.holders]
@@ -160,12 +162,6 @@ def _place(one: AuthorityStatus) -> str:
     if one.server_id == "upstream":
         return "upstream of the servers here" if one.kind == "x509" else "of a server upstream"
     return "of a server downstream" if one.server_id == "downstream" else f"on server {one.server_id}"
-
-
-def _of_servers_below(cas: int) -> str:
-    """Their leaves are on record with those servers only."""
-    counted = "1 is the CA of a server below" if cas == 1 else f"{cas} are CAs of servers below"
-    return f"{counted}; what {'it has' if cas == 1 else 'they have'} signed is not counted here"
 
 
 def _when_revocable(one: AuthorityStatus) -> str:

@@ -74,7 +74,8 @@ def _relation_options(verb: F) -> F:
         relation = Relation(
             trust_domain=trust_domain, url=url, profile=Profile(profile), endpoint_id=endpoint_spiffe_id
         )
-        return verb(relation=relation, bundle=_bundle(trust_domain, path, form), **others)
+        bundle = read_bundle(trust_domain, path, form, "--trust-domain-bundle-format") if path is not None else None
+        return verb(relation=relation, bundle=bundle, **others)
 
     return with_relation  # type: ignore[return-value]  # it takes the options instead of the two
 
@@ -137,12 +138,6 @@ def refresh(access: ServerAccess, out: Output, trust_domain: TrustDomain) -> Non
     if status.failure:
         raise RequestError(f"federation with {trust_domain}: {status.failure}")
     out.record(_record(status))
-
-
-def _bundle(trust_domain: TrustDomain, path: Path | None, form: str) -> TrustBundle | None:
-    if path is None:
-        return None
-    return read_bundle(trust_domain, path, form, "--trust-domain-bundle-format")
 
 
 def _tell(out: Output, status: RelationStatus, given: TrustBundle | None) -> None:

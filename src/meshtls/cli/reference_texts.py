@@ -74,7 +74,10 @@ def _command(command: click.Command, context: click.Context) -> str:
 
 def outcomes_page() -> str:
     """The outcomes, and the errors with theirs."""
-    outcomes = [(f"`{one.name}`", one.verdict.value, one.value, _of_request(one)) for one in Outcome]
+    outcomes = [
+        (f"`{one.name}`", one.verdict.value, one.value, one.of_request if one.of_request != one.value else "")
+        for one in Outcome
+    ]
     kinds = [kind for name in errors.__all__ if (kind := getattr(errors, name)) is not MeshtlsError]
     described = [(f"`{kind.__name__}`", _cell(_first(kind)), _outcome(kind)) for kind in kinds]
     return "\n\n".join(
@@ -86,10 +89,6 @@ def outcomes_page() -> str:
             f"{table_of(('error', 'meaning', 'outcome'), described)}\n",
         )
     )
-
-
-def _of_request(outcome: Outcome) -> str:
-    return "" if outcome.of_request == outcome.value else outcome.of_request
 
 
 def _outcome(kind: type[MeshtlsError]) -> str:

@@ -118,6 +118,9 @@ def _subject(serial: str | None, spiffe_id: SpiffeId | None, agent: SpiffeId | N
 
 
 def _tell(out: Output, verb: str, subject: Subject, done: Revoked) -> None:
+    counts = f"{count_of(done.certificates, 'X509-SVID')} and {count_of(done.tokens, 'JWT-SVID')}"
+    if done.cas:
+        counts += f" and {count_of(done.cas, 'CA of a downstream server', 'CAs of downstream servers')}"
     out.record(
         {
             "subject": subject.kind.value,
@@ -127,7 +130,7 @@ def _tell(out: Output, verb: str, subject: Subject, done: Revoked) -> None:
             f"{verb}_cas": done.cas,
             "of_other_servers": done.of_other_servers,
         },
-        text=f"{subject}: {_counts(done)} {verb}",
+        text=f"{subject}: {counts} {verb}",
     )
     if done.of_other_servers:
         were = "was" if done.of_other_servers == 1 else "were"
@@ -135,12 +138,6 @@ def _tell(out: Output, verb: str, subject: Subject, done: Revoked) -> None:
             f"{done.of_other_servers} of these certificates {were} issued by other servers. Each signs its own list:"
             " one that is not running has to be started, or its authority revoked, before they are refused"
         )
-
-
-def _counts(done: Revoked) -> str:
-    svids = f"{count_of(done.certificates, 'X509-SVID')} and {count_of(done.tokens, 'JWT-SVID')}"
-    cas = count_of(done.cas, "CA of a downstream server", "CAs of downstream servers")
-    return f"{svids} and {cas}" if done.cas else svids
 
 
 def _record(one: Block | RevokedSvid) -> Record:

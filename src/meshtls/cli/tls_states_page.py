@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from meshtls.cli.reference_texts import table_of
@@ -92,12 +92,14 @@ def followed(name: str) -> str:
 def drawn(name: str) -> str:
     """A part: its diagram in Mermaid's notation, and a table with what each state means and what may come next."""
     part = PARTS[name]
+    order = {event: number for number, event in enumerate(Event)}
     arrows: dict[tuple[State, State], list[str]] = {}
     for state in (*part.also, *part.states):
         events = _ONLY_HERE.get(name, part.events) if state in part.also else part.events
         if state in _DRAWN_ONCE:
             continue
-        for (side, event), to in _steps(state):
+        cells = sorted(NEXT[state].items(), key=lambda cell: (order[cell[0][1]], cell[0][0].value))
+        for (side, event), to in cells:
             if event in events and to is not state:
                 arrows.setdefault((state, to), []).append(f"{side.value}, {event.value}")
     lines = ["```mermaid", "stateDiagram-v2"]
@@ -106,12 +108,6 @@ def drawn(name: str) -> str:
     lines += [f"    {at.name} --> {to.name}: {' / '.join(labels)}" for (at, to), labels in arrows.items()]
     rows = ([f"`{state.name}`", state.value, _sentence(expected(state))] for state in part.states)
     return "\n".join((*lines, "```", "", table_of(("State", "What has happened", "What may come"), rows), ""))
-
-
-def _steps(state: State) -> Iterable[tuple[tuple[Side, Event], State]]:
-    """The row of a state, in the order of events."""
-    order = {event: number for number, event in enumerate(Event)}
-    return sorted(NEXT[state].items(), key=lambda cell: (order[cell[0][1]], cell[0][0].value))
 
 
 def _sentence(text: str) -> str:

@@ -126,15 +126,11 @@ def build_verb(
     except FrameError as error:
         return _refused(error, out)
     except struct.error as error:
-        raise ConfigError(_beyond(flags, identifier, len(content))) from error
+        limits = (("flags", flags, 255), ("id", identifier, 0xFFFF_FFFF), ("bytes of payload", len(content), 65527))
+        beyond = (f"{name}: wanted 0 to {most}, got {got}" for name, got, most in limits if not 0 <= got <= most)
+        raise ConfigError("; ".join(beyond)) from error
     out.record({"hex": built.hex(), "length": len(built), "checksum": checksum(built)}, built.hex(" "))
     return 0
-
-
-def _beyond(flags: int, identifier: int, length: int) -> str:
-    """What does not fit into a packet, and its limit."""
-    limits = (("flags", flags, 255), ("id", identifier, 0xFFFF_FFFF), ("bytes of payload", length, 65527))
-    return "; ".join(f"{name}: wanted 0 to {most}, got {got}" for name, got, most in limits if not 0 <= got <= most)
 
 
 @wire.command("parse")

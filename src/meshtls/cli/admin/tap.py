@@ -153,10 +153,6 @@ def _names(event: Event) -> tuple[str, str]:
     return str(source or end_name(security)), str(destination or end_name(security, reached=reached))
 
 
-def _known_yet(event: Event) -> tuple[str, str]:
-    return str(event.get("source_id") or _NOT_YET), str(event.get("destination_id") or _NOT_YET)
-
-
 def _given(filters: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in filters.items() if value is not None}
 
@@ -207,10 +203,12 @@ def event_line(event: Event) -> str:
     kind = event["event"]
     if kind == "lost":
         return f"({event['count']} events were lost: this command does not keep up)"
-    source, destination = _names(event) if kind != "opened" else _known_yet(event)
-    ends = f"{event.get('connection_id', '')} {source} -> {destination}"
+    connection = event.get("connection_id", "")
     if kind == "opened":
-        return f"opened   {ends} {event['direction']} {event['remote']}"
+        ends = f"{event.get('source_id') or _NOT_YET} -> {event.get('destination_id') or _NOT_YET}"
+        return f"opened   {connection} {ends} {event['direction']} {event['remote']}"
+    source, destination = _names(event)
+    ends = f"{connection} {source} -> {destination}"
     if kind == "request":
         asked = f"{event['method']} {event['host']}{event['path']} {event.get('status')} {event['total_ms']:g} ms"
         why = "" if event["verdict"] == "allowed" else f": {event['outcome']}: {event['detail']}"

@@ -65,7 +65,10 @@ def print_detail(watched: Watched) -> None:
     if session is None:
         return
     for event in session.events:
-        tell(_event_line(watched, event))
+        kind, words = _words(event)
+        ms = _ms(watched, event)
+        time = f"{ms:10.3f} ms" if ms is not None else " " * 13
+        tell(f"{time}  {event.side.value:<7}{kind}: {words}")
         if isinstance(event, MessageSeen):
             tree = _tree(session, event)
             print_fields(masked(event.data, tree), with_certificates(tree))
@@ -118,13 +121,6 @@ def _words(event: Event) -> tuple[str, str]:
 
 def _ms(watched: Watched, event: Event) -> float | None:
     return None if isinstance(event, Trouble) else (event.time_ns - watched.flow.first_ns) / _MS
-
-
-def _event_line(watched: Watched, event: Event) -> str:
-    kind, words = _words(event)
-    ms = _ms(watched, event)
-    time = f"{ms:10.3f} ms" if ms is not None else " " * 13
-    return f"{time}  {event.side.value:<7}{kind}: {words}"
 
 
 def _event_record(watched: Watched, session: TlsSession, event: Event) -> dict[str, object]:

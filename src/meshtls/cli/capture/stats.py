@@ -43,13 +43,11 @@ def stats(files: tuple[str, ...], keylog: Path | None, bundle: Path | None, out:
     ratio = f"{marks.ratio}{figures.overhead:.3f}" if figures.overhead is not None else ""
     words["overhead"] = f"{ratio} bytes for each useful byte" if ratio else ""
     for name in _TABLES:
-        words[name] = [_share(key, count, figures.connections) for key, count in figures.most(name)]
+        words[name] = [
+            f"{key}: {count} ({100 * count / figures.connections:.1f} %)" for key, count in figures.most(name)
+        ]
     words["top_talkers"] = Lines(f"{ends} {count} bytes" for ends, count in figures.most("top_talkers"))
     out.record(words)
     for note in oddities(figures.cut_bytes, figures.conflicts, figures.strange):
         out.notice(note)
     return captures.exit_code
-
-
-def _share(key: str, count: int, connections: int) -> str:
-    return f"{key}: {count} ({100 * count / connections:.1f} %)"

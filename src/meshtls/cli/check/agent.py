@@ -122,7 +122,9 @@ def probe_finding(address: Address, kind: ProcessKind, answered: Probed, told: I
         f"the {who} is ready, by its probes on {address}", f"the {who} is not ready, by its probes on {address}"
     )
     state = answered.state
-    text = _without(state.text, told)
+    text = state.text
+    for one in filter(None, told):
+        text = f"; {text}; ".replace(f"; {one}; ", "; ").removeprefix("; ").removesuffix("; ")
     if answered.is_other:
         advice = f"`ss -ltnp 'sport = :{address.port}'` shows which; stop it, restart the {who}, or correct health"
         return failed(claim, text, advice)
@@ -132,10 +134,3 @@ def probe_finding(address: Address, kind: ProcessKind, answered: Probed, told: I
         warned = claim._replace(broken=f"the {who} is ready, and warns, by its probes on {address}")
         return warning(warned, text, f"see the {who}'s log")
     return passed(claim)
-
-
-def _without(text: str, told: Iterable[str]) -> str:
-    """The parts of a Readiness's text, but for these."""
-    for one in filter(None, told):
-        text = f"; {text}; ".replace(f"; {one}; ", "; ").removeprefix("; ").removesuffix("; ")
-    return text

@@ -111,7 +111,10 @@ def check(
             for group in groups
         ],
     }
-    out.record(record, "\n".join([*(line for group in groups for line in _lines(group)), _summary(groups)]))
+    lines = []
+    for group in groups:
+        lines += [group.name, *(line for one in group.findings for line in _finding_lines(one)), ""]
+    out.record(record, "\n".join([*lines, _summary(groups)]))
     return 0 if good else 1
 
 
@@ -187,10 +190,6 @@ async def _group(name: str, checks: Checks) -> Group:
 
 def _fails(groups: list[Group]) -> bool:
     return any(one.mark is Mark.FAILED for group in groups for one in group.findings)
-
-
-def _lines(group: Group) -> list[str]:
-    return [group.name, *(line for one in group.findings for line in _finding_lines(one)), ""]
 
 
 def _finding_lines(one: Finding) -> list[str]:

@@ -61,18 +61,13 @@ def connection_findings(
 
 def _what(line: Mapping[str, Any], others: Sequence[object]) -> str:
     """Which of them was not served, and between whom."""
-    kind = (
-        f"an HTTP request ({line['method']} {str(line.get('path'))[:_LONGEST_PATH]})"
-        if "method" in line
-        else _connection(line)
-    )
+    if "method" in line:
+        kind = f"an HTTP request ({line['method']} {str(line.get('path'))[:_LONGEST_PATH]})"
+    else:
+        kind = "an outbound connection" if line.get("direction") == "outbound" else "an inbound connection"
     ends = f"from {line.get('source_id') or _NOBODY} to {line.get('destination_id') or _NOBODY}"
     more = f", and {len(others)} other{'s' * (len(others) != 1)} with this outcome" if others else ""
     return f"{kind} {ends} was not served{more}"
-
-
-def _connection(line: Mapping[str, Any]) -> str:
-    return "an outbound connection" if line.get("direction") == "outbound" else "an inbound connection"
 
 
 def _unserved(lines: Iterable[Mapping[str, Any]], now: datetime) -> dict[Outcome, list[Mapping[str, Any]]]:
@@ -83,18 +78,15 @@ def _unserved(lines: Iterable[Mapping[str, Any]], now: datetime) -> dict[Outcome
         outcome = Outcome.__members__.get(str(line.get("outcome")))
         if outcome is None or _ended(line) < now - _LATELY:
             continue
-        ends = (*(str(line.get(key)) for key in _SAME), _host_of_nobody(line))
+        # Callers without an identity are told apart by their hosts.
+        host = "" if line.get("source_id") else str(line.get("remote", "")).rpartition(":")[0]
+        ends = (*(str(line.get(key)) for key in _SAME), host)
         if line.get("verdict") == "allowed":
             served.add(ends)
         elif (outcome, ends) not in told and ends not in served and outcome is not Outcome.CLOSED_EARLY:
             told.add((outcome, ends))
             found.setdefault(outcome, []).append(line)
     return found
-
-
-def _host_of_nobody(line: Mapping[str, Any]) -> str:
-    """Callers without an identity are told apart by their hosts."""
-    return "" if line.get("source_id") else str(line.get("remote", "")).rpartition(":")[0]
 
 
 def _ended(line: Mapping[str, Any]) -> datetime:

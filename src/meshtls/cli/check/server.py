@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -87,7 +86,9 @@ async def server_checks(file: Path, clock: Clock) -> Checks:
         yield finding
     found = [one async for one in admin_checks(config.socket_path, clock, asked, config.process)]
     wanted, ports = server_id(config.trust_domain), _ports(config)
-    elsewhere = await _presenting(wanted, [reached(one.address) for one in ports]) if not asked.connected else []
+    # Where a TLS server presents this ID, which nothing verifies.
+    addresses = [reached(one.address) for one in ports] if not asked.connected else []
+    elsewhere = [one for one in addresses if await _presented(one) == wanted]
     moved = bool(elsewhere) and found[0].reason == NOT_THERE
     if moved:
         found[0] = replace(found[0], advice=_elsewhere(config, wanted, elsewhere[0]))
@@ -159,11 +160,6 @@ def _listening(config: ServerConfig) -> list[Listening]:
             "federation.bundle_endpoint.listen": endpoint.listen if endpoint is not None else None,
         },
     )
-
-
-async def _presenting(wanted: SpiffeId, addresses: Iterable[Address]) -> list[Address]:
-    """Those where a TLS server presents this ID, which nothing verifies."""
-    return [one for one in addresses if await _presented(one) == wanted]
 
 
 async def _presented(address: Address) -> SpiffeId | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -118,13 +117,11 @@ async def sidecar_checks(file: Loaded[SidecarConfig], clock: Clock, seen: Seen) 
 async def _probes(config: SidecarConfig, health: Address) -> tuple[Finding, bool]:
     """What the probes say, and whether another process answered them."""
     answered = await probed(health, config.process)
-    return probe_finding(health, config.process.kind, answered, _told(config)), answered.is_other
-
-
-def _told(config: SidecarConfig) -> Sequence[str]:
-    """What ``/ready`` says as long as the sidecar runs, and the notices on its file say as well."""
     keylog = config.insecure_keylog_file
-    return admin_notice(config.admin), f"INSECURE: TLS secrets are written to {keylog}" if keylog is not None else ""
+    insecure = f"INSECURE: TLS secrets are written to {keylog}" if keylog is not None else ""
+    # /ready says this as long as the sidecar runs, and the notices on its file say it as well.
+    told = admin_notice(config.admin), insecure
+    return probe_finding(health, config.process.kind, answered, told), answered.is_other
 
 
 def _runs_finding(config: SidecarConfig, *, runs: bool) -> Finding:

@@ -80,7 +80,9 @@ def check(
         )
     else:
         lines = [*map(str, found), *(f"{one} (warning not-enforced)" for one in documents.warnings)]
-        out.record({}, "\n".join((*lines, _summary(documents, counts[Severity.ERROR], warned))))
+        read = _number(_documents(documents), "document")
+        lines.append(f"{read}: {_number(counts[Severity.ERROR], 'error')}, {_number(warned, 'warning')}")
+        out.record({}, "\n".join(lines))
     return _ERRORS if counts[Severity.ERROR] else _WARNINGS if strict and warned else _OK
 
 
@@ -119,10 +121,6 @@ def _documents(documents: Documents) -> int:
             ),
         )
     )
-
-
-def _summary(documents: Documents, errors: int, warnings: int) -> str:
-    return f"{_number(_documents(documents), 'document')}: {_number(errors, 'error')}, {_number(warnings, 'warning')}"
 
 
 def _number(count: int, noun: str) -> str:

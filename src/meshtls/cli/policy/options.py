@@ -13,7 +13,7 @@ from meshtls.cli.options import SPIFFE_ID, TRUST_DOMAIN
 from meshtls.errors import RequestError
 from meshtls.policy.istio.model import ROOT_NAMESPACE, Labels, MeshOptions, Normalization
 from meshtls.scalars import shown
-from meshtls.spiffeid import SpiffeId, TrustDomain
+from meshtls.spiffeid import TrustDomain
 
 __all__ = ["LABELS", "PAIR", "POLICIES", "labels_option", "mesh_options", "pairs_of"]
 
@@ -114,9 +114,5 @@ def labels_option(command: F) -> F:
         multiple=True,
         metavar="ID NAME=VALUE,...",
         help="The labels of a destination, which selectors match and an access log does not have; repeat for several.",
-        callback=lambda ctx, param, value: _by_id(value),
+        callback=lambda ctx, param, value: dict(value),
     )(command)
-
-
-def _by_id(given: Iterable[tuple[SpiffeId, Labels]]) -> dict[SpiffeId, Labels]:
-    return dict(given)

@@ -134,8 +134,9 @@ def _tell(report: Report, lines: LogLines, limit: int) -> None:
     if report.plaintext_callers:
         table = _table("count", "from", "to", "port", "proposed mode", "last")
         for caller in report.plaintext_callers[:limit]:
+            port = "" if caller.port is None else str(caller.port)
             table.add_row(
-                str(caller.count), Text(printable(caller.address)), caller.destination, _port(caller.port), caller.mode,
+                str(caller.count), Text(printable(caller.address)), caller.destination, port, caller.mode,
                 caller.last,
             )  # fmt: skip
         console.print(table)
@@ -168,15 +169,12 @@ def _groups_table(groups: tuple[Group, ...]) -> Table:
     for one in groups:
         request = " ".join(filter(None, (one.method, one.path))) or "connection"
         port = f" port {one.port}" if one.port is not None else ""
+        named = " ".join(filter(None, (one.policy, f"rule {one.rule}" if one.rule is not None else "")))
+        why = f"{named}: {one.clause}" if named and one.clause else named or one.reason
         table.add_row(
-            str(one.count), one.source, one.destination, Text(printable(f"{request}{port}")), Text(printable(_why(one)))
+            str(one.count), one.source, one.destination, Text(printable(f"{request}{port}")), Text(printable(why))
         )
     return table
-
-
-def _why(group: Group) -> str:
-    named = " ".join(filter(None, (group.policy, f"rule {group.rule}" if group.rule is not None else "")))
-    return f"{named}: {group.clause}" if named and group.clause else named or group.reason
 
 
 def _can_go_strict(report: Report) -> Iterator[str]:
@@ -187,10 +185,6 @@ def _can_go_strict(report: Report) -> Iterator[str]:
         number = len(report.plaintext_callers)
         callers = f"{number} callers" if number > 1 else "1 caller"
         yield f"Can it go STRICT? No: {callers} came in plaintext, {count} times. STRICT would refuse them:"
-
-
-def _port(port: int | None) -> str:
-    return "" if port is None else str(port)
 
 
 def _table(*columns: str) -> Table:

@@ -44,7 +44,7 @@ def show(config: Path, out: Output) -> int:
     given, listeners = policies_of(loaded), enforced_by(loaded)
     fields = fields_of(given.applying())
     running = _running(loaded, listeners)
-    dry_runs = _dry_runs(given)
+    dry_runs = [policy_name(one.meta) for one in given.applying() if one.dry_run]
     if out.as_json:
         out.record(
             {
@@ -97,10 +97,6 @@ async def _enforced(processes: Interfaces, process: ProcessName, listeners: list
             )
             return Readiness(True, why)
     return Readiness(True)
-
-
-def _dry_runs(given: PolicySet) -> list[str]:
-    return [policy_name(one.meta) for one in given.applying() if one.dry_run]
 
 
 def _record(one: Enforced, fields: Fields) -> Record:
