@@ -255,7 +255,7 @@ class Http2Reader:
 
     def _section(self, side: Side, number: int, fields: list[tuple[str, str]], *, ended: bool) -> None:
         """A head or trailers of a stream."""
-        stream = self._streams.get(number) or self._opened(side, number)
+        stream = self._streams.get(number) or self._opened(number)
         if stream is None or side in stream.ended:
             return
         exchange = stream.exchange
@@ -274,7 +274,7 @@ class Http2Reader:
         if ended:
             self._ended(side, number, stream)
 
-    def _opened(self, side: Side, number: int) -> _Stream | None:
+    def _opened(self, number: int) -> _Stream | None:
         """The stream that these HEADERS open; None if its number was used, or is one that they can't open."""
         used = number <= self._highest_requested
         if number == _UPGRADED_STREAM:

@@ -27,7 +27,6 @@ class Block:
     INTERFACE = 1
     PACKET = 2
     SIMPLE_PACKET = 3
-    NAME_RESOLUTION = 4
     STATISTICS = 5
     ENHANCED_PACKET = 6
     SECRETS = 10
