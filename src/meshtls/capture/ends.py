@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from meshtls.capture.flow import End, Ending, Half
 from meshtls.capture.packets import Segment
-from meshtls.capture.sequence import announced, room, signed
+from meshtls.capture.sequence import announced, front, room, signed
 
 __all__ = ["MOST_ENDS", "contradicted", "lives_on", "may_be_sent", "nearest", "reset_counts", "resetting"]
 
@@ -79,5 +79,5 @@ def lives_on(end: End, ack: int, time_ns: int, reordered_ns: int) -> bool:
 def resetting(half: Half) -> bool:
     """Whether a RST of this direction has been reached, and still has to stand."""
     return bool(half.ends) and any(
-        end.how is Ending.RESET and (half.ending is not None or signed(half.next - end.at) >= 0) for end in half.ends
+        end.how is Ending.RESET and (half.ending is not None or signed(front(half) - end.at) >= 0) for end in half.ends
     )

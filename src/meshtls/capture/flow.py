@@ -37,12 +37,14 @@ class End(NamedTuple):
 
     - ``at``: the sequence number after the last byte.
     - ``how``: FIN or RESET.
+    - ``time_ns``, ``number``: of the packet.
     - ``heard``: of a RST, the sequence number after all that its sender can have received by then; None if not known.
     """
 
     at: int
     how: Ending
     time_ns: int
+    number: int
     heard: int | None = None
 
 
@@ -51,8 +53,9 @@ class FlowSink(Protocol):
 
     def data(self, side: Side, data: bytes, time_ns: int, packet: int) -> None:
         """``side`` sent these bytes. Time and number are those of the packet that they came in, or that
-        closed the hole before them. Bytes that waited until it was known where a side begins have those that they came
-        with, and come in the order of the capture."""
+        closed the hole before them. Bytes of both sides that waited together, since it was not known where a side
+        begins or since bytes were missing that their receiver had acknowledged, have those that they came with, and
+        come in the order of the capture."""
 
     def gap(self, side: Side, missing: int, time_ns: int) -> None:
         """``side`` sent ``missing`` bytes that were not captured, and what follows comes after them."""
@@ -85,6 +88,7 @@ class Half:
 
     __slots__ = (
         "ack",
+        "after",
         "bytes",
         "conflicts",
         "cut_bytes",
@@ -137,7 +141,8 @@ class Half:
         # What follows is of the reassembly. ``next`` is -1 until it is known. ``expect`` is ``next`` when a segment
         # with that number needs nothing but delivery, and otherwise -1. ``scale`` is that of its SYN: None if it was
         # not captured, -1 if it has none. ``ends`` are those that are announced. ``unseen``: bytes before the first
-        # that were captured, which are not told yet.
+        # that were captured, which are not told yet. ``after``: number and time of what was last delivered of the peer
+        # while something waited here.
         self.next = -1
         self.expect = -1
         self.ack = 0
@@ -146,6 +151,7 @@ class Half:
         self.scale: int | None = None
         self.early = Runs()
         self.hole_ns = self.passed_ns = self.waited = self.unseen = 0
+        self.after = (0, 0)
         self.ends: list[End] = []
         self.deliver: Callable[[Side, bytes, int, int], None] = _ignore
 
@@ -178,14 +184,14 @@ class Flow:
     - ``interface``: that of its first packet, as ``Packet`` has it.
     - ``from_start``: whether it was captured from its start: a SYN, or first bytes that a client sends only first, such
       as a ClientHello. ``roles_guessed``: which end is the client is a guess (``meshtls.capture.roles``).
-    - ``undecided``: it is not known yet where the bytes of a side begin, and those of both sides wait.
+    - ``holding``: the bytes of both sides wait (``meshtls.capture.holding``).
     - ``syn_ns``, ``syn_ack_ns``, ``established_ns``: the first SYN, the first SYN with ACK, and the ACK of it; None if
       not captured.
     """
 
     __slots__ = (
-        *("closed", "established_ns", "from_start", "halves", "interface", "number", "opened"),
-        *("roles_guessed", "sink", "syn_ack_ns", "syn_ns", "undecided"),
+        *("closed", "established_ns", "from_start", "halves", "holding", "interface", "number", "opened"),
+        *("roles_guessed", "sink", "syn_ack_ns", "syn_ns"),
     )
 
     def __init__(self, number: int, key: bytes, time_ns: int, interface: int = 0) -> None:
@@ -196,7 +202,7 @@ class Flow:
         sender, receiver = Half(self, key, CLIENT, time_ns), Half(self, back, SERVER, time_ns)
         sender.peer, receiver.peer = receiver, sender
         self.halves = (sender, receiver)
-        self.from_start = self.opened = self.closed = self.undecided = self.roles_guessed = False
+        self.from_start = self.opened = self.closed = self.holding = self.roles_guessed = False
         self.syn_ns: int | None = None
         self.syn_ack_ns: int | None = None
         self.established_ns: int | None = None

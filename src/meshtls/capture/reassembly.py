@@ -5,13 +5,15 @@ Bytes that are missing may still come: packets are captured out of order, and se
 up when the receiver has acknowledged what is in it, so that only the capture lost it, and it has not come a little
 later (GRACE_PACKETS, GRACE_NS); when too much waits behind it; or when the connection or the capture ends.
 
+From when it is acknowledged until it is filled or given up the bytes of the other side wait as well: they may answer
+what is behind the hole. Both are delivered in the order of the capture, each with its own time (``holding``).
+
 ``ends`` says which FIN or RST stands. A RST waits as well, for GRACE_NS, since the connection may go on after one that
 its receiver has not believed.
 
 A connection whose SYN was not captured is followed from its first packets on. These wait a little as well, since a SYN
 or earlier bytes may still come; less long where the first bytes are such as begin a stream, or the peer's SYN-ACK
-acknowledges all before them. Meanwhile the bytes of the other side wait with them, so that both are delivered in the
-order of the capture, each with its own time.
+acknowledges all before them. Meanwhile the bytes of the other side wait with them.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from meshtls.capture.ends import MOST_ENDS, contradicted, lives_on, may_be_sent, nearest, reset_counts, resetting
 from meshtls.capture.first_sender import FIRST_BYTES, begins_connection, begins_stream
 from meshtls.capture.flow import End, Ending, Flow, FlowSink, Half
+from meshtls.capture.holding import lacks, passed, take_held, undecided
 from meshtls.capture.packets import Segment
 from meshtls.capture.roles import Servers
-from meshtls.capture.segments import Chunk
-from meshtls.capture.sequence import MASK, MAX_WINDOW, MODULUS, signed, window_scale
+from meshtls.capture.sequence import MASK, MAX_WINDOW, MODULUS, front, signed, window_scale
 from meshtls.wire.side import CLIENT, Side
 
 __all__ = ["GRACE_NS", "GRACE_PACKETS", "START_NS", "START_PACKETS", "Limits", "Reassembly", "Recent"]
@@ -68,8 +71,8 @@ class Limits:
     """Bounds of memory.
 
     - ``flows``: connections at a time. When there are more, the eighth that was idle for longest is given up.
-    - ``half_bytes``: that wait behind a hole of one direction. With more the hole is given up.
-    - ``bytes``: that wait behind all holes. With more the connection that has waited for longest gives up its own.
+    - ``half_bytes``: of one direction that wait, behind a hole of either one. With more the hole is given up.
+    - ``bytes``: that wait in all. With more the connection that has waited for longest gives up its holes.
     - ``fragment_bytes``: of IP packets that are not complete.
     """
 
@@ -86,7 +89,7 @@ class Reassembly:
     - ``waiting``: connections in which something waits, by number.
     - ``over``: those that have ended; whoever reads it empties it.
     - ``servers``: that answered a SYN.
-    - ``buffered``: bytes of memory of all that waits behind holes.
+    - ``buffered``: bytes of memory of all that waits.
     """
 
     def __init__(self, opened: Callable[[Flow], FlowSink], limits: Limits) -> None:
@@ -132,7 +135,7 @@ class Reassembly:
             half.zero_windows += 1
         if segment.span:
             self._payload(half, segment)
-        elif not flags & _CONTROL and half.next >= 0 and segment.seq == (half.next - 1) & MASK:
+        elif not flags & _CONTROL and half.next >= 0 and segment.seq == (front(half) - 1) & MASK:
             half.keep_alives += 1
         if flags & FIN and not half.flow.closed:
             self._fin(half, segment)
@@ -178,7 +181,7 @@ class Reassembly:
             if now_ns - flow.last_ns > GRACE_NS:
                 self._settle(flow, now_ns, force=True)
                 for half in flow.halves:
-                    self._drain(half, 0, now_ns, force=not half.peer.packets or _passed(half))
+                    self._drain(half, 0, now_ns, force=not half.peer.packets or passed(half))
                 _rearm(flow)
                 if not _waits(flow):
                     self.waiting.pop(flow.number, None)
@@ -216,7 +219,7 @@ class Reassembly:
         elif 0 < (advance := signed(ack - half.ack)) < MAX_WINDOW:
             half.ack = ack
         elif advance == 0:
-            bare = not segment.span and not segment.flags & _CONTROL and segment.seq == half.next
+            bare = not segment.span and not segment.flags & _CONTROL and segment.seq == front(half)
             half.duplicate_acks += bare and segment.window == half.window
         elif signed(ack - half.first_ack) < 0:
             half.first_ack = ack
@@ -226,6 +229,8 @@ class Reassembly:
         if half.ends:
             reordered_ns = _reordered_ns(flow)
             self._disbelieve(half, lambda end: lives_on(end, ack, segment.time_ns, reordered_ns))
+        if (peer.early.runs or peer.ends) and lacks(peer):
+            flow.holding = True
         if flow.established_ns is None and half.side is CLIENT and peer.isn is not None and signed(ack - peer.isn) > 0:
             flow.established_ns = segment.time_ns
 
@@ -237,56 +242,61 @@ class Reassembly:
             half.deliver = sink.data
 
     def _settle(self, flow: Flow, time_ns: int, *, force: bool) -> None:
-        """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
-        one, other = flow.halves
-        if one.next >= 0 and other.next >= 0 and not flow.undecided:
-            return  # as of nearly all connections
+        """Decide whether the bytes of both sides wait for each other, and deliver them once they need not any more."""
+        wait = False
         for half in flow.halves:
-            if half.next >= 0 or not _undecided(half):
-                continue
-            flow.undecided = True
-            early, peer = half.early, half.peer
-            start = (early.base + early.runs[0].start) & MASK if early else half.ends[0].at
-            half.waited += 1
-            long_enough = force or half.waited > START_PACKETS or time_ns - half.hole_ns > START_NS
-            if not (long_enough or _begins_at(half, start)):
-                continue
-            if not flow.opened:
-                client, flow.roles_guessed = self.servers.client_of(flow)
-                self._open(flow, client)
-            if half.side is Side.CLIENT and begins_connection(early.beginning(FIRST_BYTES)):
-                flow.from_start = True
-            half.waited = 0
-            half.next = start
-            missing = signed(start - peer.first_ack) if peer.first_ack is not None and flow.from_start else 0
-            half.unseen = missing if 0 < missing <= _LATE_SYN_BYTES else 0
-        if flow.undecided and not any(map(_undecided, flow.halves)):
-            flow.undecided = False
+            if half.ends:
+                self._disbelieve(half, partial(contradicted, half))
+            if undecided(half):
+                flow.holding = True
+                if not self._begins(half, time_ns, force=force):
+                    wait = True
+                    continue
+            if lacks(half):
+                flow.holding = True
+                if not force and not self._waited_enough(half, time_ns):
+                    wait = True
+        if flow.holding and not wait:
+            flow.holding = False
             self._deliver_held(flow, time_ns)
 
+    def _begins(self, half: Half, time_ns: int, *, force: bool) -> bool:
+        """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
+        flow, early, peer = half.flow, half.early, half.peer
+        start = (early.base + early.runs[0].start) & MASK if early else half.ends[0].at
+        half.waited += 1
+        long_enough = force or half.waited > START_PACKETS or time_ns - half.hole_ns > START_NS
+        if not (long_enough or _begins_at(half, start)):
+            return False
+        if not flow.opened:
+            client, flow.roles_guessed = self.servers.client_of(flow)
+            self._open(flow, client)
+        if half.side is Side.CLIENT and begins_connection(early.beginning(FIRST_BYTES)):
+            flow.from_start = True
+        half.waited = 0
+        half.next = start
+        missing = signed(start - peer.first_ack) if peer.first_ack is not None and flow.from_start else 0
+        half.unseen = missing if 0 < missing <= _LATE_SYN_BYTES else 0
+        return True
+
     def _deliver_held(self, flow: Flow, time_ns: int) -> None:
-        """Deliver what waited until it was known where the bytes of both sides begin, in the order of the capture."""
-        held: list[tuple[int, int, Half, Chunk]] = []
+        """Deliver what waited in both directions, in the order of the capture. Holes that are acknowledged are given
+        up."""
+        cost = sum(half.early.cost for half in flow.halves)
+        held = take_held(flow)
+        self.buffered += sum(half.early.cost for half in flow.halves) - cost
         for half in flow.halves:
-            early, end = half.early, nearest(half)
-            to_end = MODULUS if end is None else signed(end.at - half.next)
-            number = first_ns = 0
-            if early and half.next >= 0 and early.runs[0].start == signed(half.next - early.base) and to_end > 0:
-                cost = early.cost
-                run = early.pop(to_end)
-                self.buffered += early.cost - cost
-                for chunk in run.chunks:
-                    # Those that came before the bytes in front of them come with these.
-                    number, first_ns = max((number, first_ns), (chunk.number, chunk.time_ns))
-                    held.append((number, first_ns, half, chunk))
-            elif half.unseen:
-                self._tell_unseen(half, time_ns)
-        held.sort(key=lambda one: one[0])
-        for number, came_ns, half, chunk in held:
+            half.waited = half.passed_ns = 0
+        for number, came_ns, half, missing, what in held:
             self._tell_unseen(half, came_ns)
-            half.bytes += chunk.length
-            half.next = (half.next + chunk.length) & MASK
-            self._deliver(half, chunk.length, chunk.data, number, came_ns)
+            if missing > 0:
+                self._lose_before(half, missing, what, came_ns)
+            if not isinstance(what, End):
+                self._deliver(half, what.length, what.data, number, came_ns)
+            elif what.how is Ending.FIN:
+                self._reached(half, what, what.time_ns, force=False)
+        for half in flow.halves:
+            self._tell_unseen(half, time_ns)
 
     def _tell_unseen(self, half: Half, time_ns: int) -> None:
         """The bytes before the first that were captured are lost."""
@@ -314,10 +324,10 @@ class Reassembly:
         if half.ending is not None and late + span > 0:
             half.strange += 1
             return
+        if span == 1 and not flags & _CONTROL and seq == (front(half) - 1) & MASK:
+            half.keep_alives += 1
+            return
         if late < 0:
-            if late == -1 and span == 1 and not flags & _CONTROL:
-                half.keep_alives += 1
-                return
             half.retransmitted += 1
             half.retransmitted_bytes += min(span, -late)
             if self._differs(half, seq, data[:-late]):
@@ -325,9 +335,7 @@ class Reassembly:
             if late + span <= 0:
                 return
             seq, span, data = half.next, span + late, data[-late:]
-        if late <= 0 and not half.early.runs and not half.ends and not half.flow.undecided:
-            half.bytes += span
-            half.next = (seq + span) & MASK
+        if late <= 0 and not half.early.runs and not half.ends and not half.flow.holding:
             self._deliver(half, span, data, segment.number, segment.time_ns)
             return
         self._insert(half, seq, span, data, segment, again=late < 0)
@@ -396,6 +404,10 @@ class Reassembly:
         return False
 
     def _deliver(self, half: Half, span: int, data: bytes, number: int, time_ns: int) -> None:
+        half.bytes += span
+        half.next = (half.next + span) & MASK
+        if half.peer.early.runs:
+            half.peer.after = (number, time_ns)
         if data:
             half.deliver(half.side, data, time_ns, number)
         if (cut := span - len(data)) and half.flow.sink is not None:
@@ -407,6 +419,12 @@ class Reassembly:
         half.lost_bytes += missing
         if half.flow.sink is not None:
             half.flow.sink.gap(half.side, missing, time_ns)
+
+    def _lose_before(self, half: Half, missing: int, what: object, time_ns: int) -> None:
+        if isinstance(what, End) and what.how is Ending.RESET and missing == 1:
+            half.next = what.at  # a single number before a RST is taken for that of a FIN
+        else:
+            self._lose(half, missing, time_ns)
 
     def _lose_tail(self, half: Half, time_ns: int) -> None:
         """What the peer has acknowledged, and was not captured. A single number is taken for that of a FIN."""
@@ -421,7 +439,7 @@ class Reassembly:
 
     def _proceed(self, flow: Flow, number: int, time_ns: int) -> None:
         """Deliver what waited and no longer has to."""
-        if flow.undecided or _waits(flow):
+        if flow.holding or _waits(flow):
             self._settle(flow, time_ns, force=False)
             for half in flow.halves:
                 if (half.early.runs or half.ends) and not flow.closed:
@@ -434,11 +452,11 @@ class Reassembly:
     def _drain(self, half: Half, number: int, time_ns: int, *, force: bool) -> None:
         """Deliver what is contiguous. A hole is waited for, unless ``force``, or it was for long enough."""
         early = half.early
-        if half.flow.undecided and not force:
+        if half.flow.holding and not force:
             return
         while half.next >= 0 and not half.flow.closed:
             if half.ends:
-                self._disbelieve(half, lambda end: contradicted(half, end))
+                self._disbelieve(half, partial(contradicted, half))
             end = nearest(half)
             to_end = MODULUS if end is None else signed(end.at - half.next)
             to_data = early.runs[0].start - signed(half.next - early.base) if early.runs else MODULUS
@@ -453,21 +471,16 @@ class Reassembly:
             if hole > 0:
                 if not force and not self._waited_enough(half, time_ns):
                     return
-                if end is not None and end.how is Ending.RESET and hole == to_end == 1:
-                    half.next = end.at  # a single number before a RST is taken for that of a FIN
-                else:
-                    self._lose(half, hole, time_ns)
+                self._lose_before(half, hole, end if hole == to_end else None, time_ns)
                 continue
             cost = early.cost
             run = early.pop(to_end)
             self.buffered += early.cost - cost
             for chunk in run.chunks:
-                half.bytes += chunk.length
-                half.next = (half.next + chunk.length) & MASK
                 self._deliver(half, chunk.length, chunk.data, number, time_ns)
 
     def _waited_enough(self, half: Half, time_ns: int) -> bool:
-        if not _passed(half):
+        if not passed(half):
             half.waited += not half.peer.packets
             return half.waited > _ONE_WAY_PACKETS
         if not half.passed_ns:
@@ -487,12 +500,12 @@ class Reassembly:
                 half.strange += not again
         elif half.ends and any(end.at == at and end.how is Ending.FIN for end in half.ends):
             half.retransmitted += not segment.span
-        elif half.next >= 0 and not ((ahead := signed(at - half.next)) >= 0 and may_be_sent(half, ahead)):
+        elif half.next >= 0 and not (signed(at - front(half)) >= 0 and may_be_sent(half, signed(at - half.next))):
             half.strange += not segment.span
         else:
             if half.next < 0 and not half.early:
                 half.hole_ns = segment.time_ns
-            self._add_end(half, End(at, Ending.FIN, segment.time_ns))
+            self._add_end(half, End(at, Ending.FIN, segment.time_ns, segment.number))
 
     def _rst(self, half: Half, segment: Segment) -> None:
         """A RST counts when the bytes before it have come, and nothing has contradicted it for a while."""
@@ -502,15 +515,16 @@ class Reassembly:
             return
         if segment.flags & ACK and half.first_ack is not None and 0 < signed(segment.ack - half.ack) < MAX_WINDOW:
             half.ack = segment.ack
-        if half.early:
-            self._settle(half.flow, time_ns, force=True)
         if half.next < 0:
-            half.next = segment.seq
+            if half.early.runs:
+                self._begins(half, time_ns, force=True)
+            else:
+                half.next = segment.seq
         at = segment.seq
-        if signed(at - half.next) <= 0:
+        if signed(at - front(half)) <= 0:
             at = (half.next + (half.early.end - signed(half.next - half.early.base) if half.early else 0)) & MASK
         if not any(end.at == at and end.how is Ending.RESET for end in half.ends):
-            self._add_end(half, End(at, Ending.RESET, time_ns, _heard(half)))
+            self._add_end(half, End(at, Ending.RESET, time_ns, segment.number, _heard(half)))
 
     def _add_end(self, half: Half, end: End) -> None:
         if len(half.ends) < MOST_ENDS:
@@ -529,7 +543,6 @@ class Reassembly:
         contested = end.how is _RESET or half.early.runs or resetting(half.peer)
         if contested and not force and time_ns - end.time_ns <= GRACE_NS:
             return False
-        self._settle(half.flow, time_ns, force=True)
         if half.early.runs:
             half.strange += len(half.early.runs)
             self.buffered -= half.early.cost
@@ -583,20 +596,9 @@ class Reassembly:
             half.strange += 1
 
 
-def _passed(half: Half) -> bool:
-    """Whether the receiver has acknowledged the first byte that is missing."""
-    peer = half.peer
-    return peer.first_ack is not None and half.next >= 0 and signed(peer.ack - half.next) > 0
-
-
 def _waits(flow: Flow) -> bool:
     one, other = flow.halves
     return not flow.closed and bool(one.early.runs or one.ends or other.early.runs or other.ends)
-
-
-def _undecided(half: Half) -> bool:
-    """Whether it is not known where the bytes begin that it has sent."""
-    return half.next < 0 and bool(half.early.runs or half.ends)
 
 
 def _begins_at(half: Half, start: int) -> bool:
@@ -625,15 +627,17 @@ def _heard(half: Half) -> int | None:
 
 
 def _rearm(flow: Flow) -> None:
-    """Decide whether the next segment of each side needs nothing but delivery."""
+    """Decide whether the next segment of each side needs nothing but delivery. It needs more where bytes of the other
+    side wait, which it may acknowledge."""
     one, other = flow.halves
     ready = (
         flow.opened
         and not one.ends
         and not other.ends
-        and not flow.undecided
+        and not one.early.runs
+        and not other.early.runs
+        and not flow.holding
         and (flow.established_ns is not None or not flow.from_start or flow.packets > START_PACKETS)
     )
     for half, peer in ((one, other), (other, one)):
-        waits = half.ending is not None or half.early.runs or peer.strange_run
-        half.expect = half.next if ready and not waits else -1
+        half.expect = half.next if ready and half.ending is None and not peer.strange_run else -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from meshtls.capture.flow import Half
 
-__all__ = ["MASK", "MAX_WINDOW", "MODULUS", "announced", "room", "signed", "window_scale"]
+__all__ = ["MASK", "MAX_WINDOW", "MODULUS", "announced", "front", "in_order", "room", "signed", "window_scale"]
 
 MODULUS = 1 << 32
 MASK, _HALF = MODULUS - 1, MODULUS >> 1
@@ -57,3 +57,14 @@ def room(half: Half) -> tuple[int, int]:
     if peer.first_ack is None:
         return 0, MAX_WINDOW
     return max(0, signed(peer.ack - half.next)), announced(peer)
+
+
+def in_order(half: Half) -> int:
+    """How many bytes wait that none is missing in front of. ``half.next`` has to be known."""
+    runs, base = half.early.runs, signed(half.early.base - half.next)
+    return base + runs[0].end if runs and base + runs[0].start <= 0 else 0
+
+
+def front(half: Half) -> int:
+    """The sequence number after the bytes that came in order, whether they were delivered or wait; -1 if not known."""
+    return (half.next + in_order(half)) & MASK if half.early.runs and half.next >= 0 else half.next
