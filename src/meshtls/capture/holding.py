@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshtls.capture.ends import nearest
+from meshtls.capture.ends import contradicted, nearest
 from meshtls.capture.flow import End, Flow, Half
 from meshtls.capture.segments import Chunk
 from meshtls.capture.sequence import MODULUS, in_order, signed
@@ -44,22 +44,22 @@ def passed(half: Half) -> bool:
 
 def lacks(half: Half) -> bool:
     """Whether bytes are missing, in front of others or of an end, the first of which its receiver has acknowledged."""
-    runs = half.early.runs
-    if half.next < 0 or not (runs or half.ends):
+    acknowledged = _acknowledged(half)
+    if half.next < 0 or half.ending is not None or acknowledged <= 0:
         return False
-    hole = in_order(half)
+    runs, hole, end = half.early.runs, in_order(half), nearest(half)
     behind = len(runs) > (hole > 0)
-    if (end := nearest(half)) is not None:
+    if end is not None and not contradicted(half, end):
         if signed(end.at - half.next) <= hole:
             return False
         behind = True
-    return behind and _acknowledged(half) > hole
+    return behind and acknowledged > hole
 
 
 def take_held(flow: Flow) -> list[Held]:
     """All that waits in both directions and may be delivered, in the order of the capture. A direction ends with its
     first end, or before bytes that are missing and not acknowledged, which may still come."""
-    found = [held for half in flow.halves if half.next >= 0 for held in _take(half)]
+    found = [held for half in flow.halves if half.next >= 0 and half.ending is None for held in _take(half)]
     found.sort(key=_number)
     return found
 

@@ -245,8 +245,8 @@ class Reassembly:
         """Decide whether the bytes of both sides wait for each other, and deliver them once they need not any more."""
         wait = False
         for half in flow.halves:
-            if half.ends:
-                self._disbelieve(half, partial(contradicted, half))
+            if not half.early.runs and not half.ends:
+                continue
             if undecided(half):
                 flow.holding = True
                 if not self._begins(half, time_ns, force=force):
@@ -282,6 +282,8 @@ class Reassembly:
     def _deliver_held(self, flow: Flow, time_ns: int) -> None:
         """Deliver what waited in both directions, in the order of the capture. Holes that are acknowledged are given
         up."""
+        for half in flow.halves:
+            self._disbelieve(half, partial(contradicted, half))
         cost = sum(half.early.cost for half in flow.halves)
         held = take_held(flow)
         self.buffered += sum(half.early.cost for half in flow.halves) - cost
@@ -515,11 +517,10 @@ class Reassembly:
             return
         if segment.flags & ACK and half.first_ack is not None and 0 < signed(segment.ack - half.ack) < MAX_WINDOW:
             half.ack = segment.ack
-        if half.next < 0:
-            if half.early.runs:
-                self._begins(half, time_ns, force=True)
-            else:
-                half.next = segment.seq
+        if undecided(half):
+            self._begins(half, time_ns, force=True)
+        elif half.next < 0:
+            half.next = segment.seq
         at = segment.seq
         if signed(at - front(half)) <= 0:
             at = (half.next + (half.early.end - signed(half.next - half.early.base) if half.early else 0)) & MASK

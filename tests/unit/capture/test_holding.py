@@ -316,6 +316,19 @@ def test_after_a_reset_a_syn_begins_a_new_connection_while_bytes_wait_too(lost: 
 
 
 @pytest.mark.parametrize("ended", [True, False])
+def test_no_bytes_are_missing_of_a_side_that_has_ended(ended: bool) -> None:
+    """The server acknowledges more than the client has sent before a RST."""
+    talk, frames = after_handshake()
+    frames.append(talk.client(flags=FIN | ACK) if ended else talk.client())
+    frames += [talk.client(flags=RST, seq=1500), talk.send(S, ack=1300)]
+    reading = Reading()
+    reading.take(captured(frames))
+    reading.flows.finish()
+    lost: list[Data | Gap | Ended] = [(C, 499), (C, Ending.RESET)]
+    assert reading.told.events == [*([(C, Ending.FIN)] if ended else lost), (S, Ending.PEER_RESET)]
+
+
+@pytest.mark.parametrize("ended", [True, False])
 def test_bytes_after_an_end_do_not_make_the_other_side_wait(ended: bool) -> None:
     """The server acknowledges the FIN, or else a byte that is missing."""
     talk, frames = after_handshake()

@@ -467,6 +467,18 @@ def test_a_connection_that_is_joined_in_the_middle_is_told_after_a_few_packets()
     assert seen.sinks[0].numbers == list(range(1, 10))
 
 
+@pytest.mark.parametrize("reset", [True, False])
+def test_each_side_ends_where_a_fin_is_the_first_packet_that_was_captured(reset: bool) -> None:
+    talk = Talk()
+    talk.handshake()
+    frames = [talk.server(flags=FIN), *([talk.server(flags=RST)] if reset else []), talk.client(b"late")]
+    seen, _ = read(captured(frames))
+    [kept] = seen.sinks
+    assert kept.stream(C) == [b"late"]
+    ending = Ending.PEER_RESET if reset else Ending.CAPTURE_END
+    assert (kept.ending(S), kept.ending(C)) == (Ending.FIN, ending)
+
+
 def test_the_bytes_of_both_sides_wait_together_until_it_is_known_where_each_begins() -> None:
     talk = Talk()
     talk.handshake()
