@@ -261,7 +261,8 @@ class Reassembly:
             self._deliver_held(flow, time_ns)
 
     def _begins(self, half: Half, time_ns: int, *, force: bool) -> bool:
-        """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more."""
+        """Decide where the bytes begin whose SYN was not captured, if nothing earlier is waited for any more. Returns
+        whether it is known."""
         flow, early, peer = half.flow, half.early, half.peer
         start = (early.base + early.runs[0].start) & MASK if early else half.ends[0].at
         half.waited += 1
