@@ -12,7 +12,7 @@ import socket
 from functools import partial
 from typing import NamedTuple
 
-from meshtls.errors import ClosedEarlyError, LocalIdentityError, NotAuthorizedError, PeerError
+from meshtls.errors import ClosedEarlyError, LocalIdentityError, PeerError
 from meshtls.observe.events import Outcome
 from meshtls.policy.istio.match import Networks
 from meshtls.policy.request import Request
@@ -35,6 +35,7 @@ from meshtls.sidecar.handshake import (
 )
 from meshtls.sidecar.http.detect import HTTP, detected
 from meshtls.sidecar.http.judge import ClientCertHeader
+from meshtls.sidecar.http.opening import admit_client, dial_unless_http
 from meshtls.sidecar.http.session import HttpDeps, HttpSession
 from meshtls.sidecar.proxied import proxy_header_of, take_proxy_header
 from meshtls.sidecar.recorded_end import network_end
@@ -46,6 +47,7 @@ from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.admission import AdmissionDeps
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.tunnels import Tunnels
+from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.engine import TlsEngine
@@ -113,12 +115,15 @@ class Inbound:
         if not opening.tls:
             request = self._request(connection, None, opening.sni)
             ours, file = Side.SERVER, self._wire_file
-            opener: End = network_end(
+            client: End = network_end(
                 connection.opener, "the client", reactor.buffers, bytes(so_far), ours=ours, file=file
             )
-            start = None if opening.foreign else await self._http_start(connection, opener)
-            start = await self._admit_opener(connection, request, None, opener, start)
-            await self._serve_app(connection, request, opener, start)
+            authorize, start = partial(self._authorize, connection, request, None), None
+            if opening.foreign:
+                await authorize(None)
+            else:
+                start = await admit_client(self._http, connection, client, authorize)
+            await self._serve_app(connection, request, client, start)
             return
         context = self._context(connection)
         engine, peer = await server_handshake(
@@ -131,104 +136,65 @@ class Inbound:
             wire_file=self._wire_file,
         )
         request = self._request(connection, peer, engine.sni)
-        opener = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
         tunnel = self.config.tunnel and speaks_http2(engine)
         try:
-            start = None if tunnel else await self._http_start(connection, opener)
-            start = await self._admit_opener(connection, request, engine, opener, start, tunnel=tunnel)
+            if tunnel:
+                self._authorize_tunnel(connection, request, engine.trust)
+            else:
+                client = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
+                authorize = partial(self._authorize, connection, request, engine.trust)
+                start = await admit_client(self._http, connection, client, authorize)
         except (PeerError, EndedError):
             refuse_after_handshake(connection, engine)
             raise
         if tunnel:
             await self._serve_tunnel(connection, engine, peer)
         else:
-            await self._serve_app(connection, request, opener, start)
+            await self._serve_app(connection, request, client, start)
 
-    async def _http_start(self, connection: Connection, opener: End) -> HttpStart | None:
-        """None where no HTTP is looked for. UNDECIDED where the first bytes are still to come."""
-        if self.config.protocol is not Protocol.AUTO:
-            return None if self.config.protocol is Protocol.TCP else HttpStart.UNDECIDED
-        limits = self._limits
-        with connection.phase("detect"):
-            return await detected(opener, self._reactor, idle=limits.idle_timeout, silent=limits.detect_timeout)
+    def _authorize_tunnel(self, connection: Connection, request: Request, trust: Trust) -> None:
+        """Register and authorize. Each stream is judged by itself, and the first that is allowed proves the tunnel."""
+        connection.reads_http = self.config.protocol is not Protocol.TCP
+        connection.is_tunnel, connection.allowed_by = True, None
+        connection.admit(self._gate, request, trust)
 
-    async def _admit_opener(
-        self,
-        connection: Connection,
-        request: Request,
-        engine: TlsEngine | None,
-        opener: End,
-        start: HttpStart | None,
-        *,
-        tunnel: bool = False,
-    ) -> HttpStart | None:
-        """As ``_admit``. A silent client that may not come as TCP may still begin HTTP; returns what it begins."""
-        try:
-            await self._admit(connection, request, engine, start, tunnel=tunnel)
-        except NotAuthorizedError:
-            http_may = self.config.protocol is Protocol.AUTO and self._gate.rules is not None
-            if start is not HttpStart.UNDECIDED or opener.ended or not http_may:
-                raise
-            connection.reads_http = True  # a change of policy meanwhile must not end it as TCP
-            start = await detected(opener, self._reactor, idle=self._limits.idle_timeout)
-            if start not in HTTP:
-                raise
-            await self._admit(connection, request, engine, start)
-        return start
-
-    def _reads_http(self, start: HttpStart | None) -> bool:
-        return start in HTTP or (start is HttpStart.UNDECIDED and self.config.protocol is Protocol.HTTP)
-
-    async def _admit(
-        self,
-        connection: Connection,
-        request: Request,
-        engine: TlsEngine | None,
-        start: HttpStart | None,
-        *,
-        tunnel: bool = False,
+    async def _authorize(
+        self, connection: Connection, request: Request, trust: Trust | None, start: HttpStart | None
     ) -> None:
-        """Register and authorize. Where each request, or each stream, is judged for itself, the first that is allowed
-        proves the connection.
+        """Register and authorize. Where each request is judged by itself, the first that is allowed proves the
+        connection.
         """
-        connection.reads_http = self._reads_http(start) or (tunnel and self.config.protocol is not Protocol.TCP)
-        if tunnel:
-            connection.is_tunnel, connection.allowed_by = True, None
-        elif not connection.reads_http:
+        connection.reads_http = start in HTTP or (
+            start is HttpStart.UNDECIDED and self.config.protocol is Protocol.HTTP
+        )
+        if not connection.reads_http:
             await ask_providers(connection, self._gate, request, self._services)
-        connection.admit(self._gate, request, engine.trust if engine is not None else None)
-        if not tunnel and not (connection.reads_http and self._gate.rules is not None):
+        connection.admit(self._gate, request, trust)
+        if not (connection.reads_http and self._gate.rules is not None):
             self._registry.prove(connection)
 
-    async def _serve_app(self, connection: Connection, request: Request, opener: End, start: HttpStart | None) -> None:
-        if start is not None and self._reads_http(start):
-            await self._serve_http(connection, request, opener, start)
+    async def _serve_app(self, connection: Connection, request: Request, client: End, start: HttpStart | None) -> None:
+        found = await dial_unless_http(self._http, connection, client, start, partial(self._dialled, connection))
+        if isinstance(found, HttpStart):
+            await self._serve_http(connection, request, client, found)
             return
-        sock = connection.dialled or await self._connect(connection)
-        if start is HttpStart.UNDECIDED:
-            late = await detected(opener, self._reactor, idle=self._limits.idle_timeout, app=sock)
-            if late in HTTP:
-                connection.reads_http = True
-                await self._serve_http(connection, request, opener, late)
-                return
-        app = PlainEnd(sock, "the app", self._reactor.buffers)
+        app = PlainEnd(found, "the app", self._reactor.buffers)
         if self.config.proxy_protocol:
             app.transmit(proxy_header_of(connection, request, connection.opener))
         connection.step(ConnectionStep.RELAY)
-        await relay(opener, app, connection.flow, self._limits.idle_timeout, self._reactor)
+        await relay(client, app, connection.flow, self._limits.idle_timeout, self._reactor)
 
-    async def _serve_http(self, connection: Connection, request: Request, opener: End, start: HttpStart) -> None:
+    async def _serve_http(self, connection: Connection, request: Request, client: End, start: HttpStart) -> None:
         reactor, idle_timeout = self._reactor, self._limits.idle_timeout
-        drop_dialled(connection, reactor.poller)  # made before it was known what the client speaks
         connection.step(ConnectionStep.RELAY)
         if start is HttpStart.UNDECIDED:
-            start = await detected(opener, reactor, idle=idle_timeout)
+            start = await detected(client, reactor, idle=idle_timeout)
         done: asyncio.Future[None] = reactor.loop.create_future()
         session = HttpSession(
             self._http,
             connection,
             ClientCertHeader(self.config, request),
-            opener,
+            client,
             start,
             prove=partial(self._registry.prove, connection),
             on_end=partial(set_done, done),
@@ -237,8 +203,12 @@ class Inbound:
             await run_to_end(session.relay, done, idle_timeout, reactor)
         finally:
             session.close()
-        if not opener.ended:  # a reset over what it still sends would overtake the last answer
+        if not client.ended:  # a reset over what it still sends would overtake the last answer
             connection.part(connection.opener)
+
+    async def _dialled(self, connection: Connection) -> socket.socket:
+        """The app's socket, which may have been dialled to find out what the client speaks."""
+        return connection.dialled or await self._connect(connection)
 
     async def _connect(self, connection: Connection) -> socket.socket:
         return await connect(connection, self.config.app, self._reactor.poller, self._limits.connect_timeout)

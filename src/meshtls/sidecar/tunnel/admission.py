@@ -15,7 +15,7 @@ from functools import partial
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.address import Address
-from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError
+from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
 from meshtls.sidecar.custom import ask_providers
@@ -24,6 +24,7 @@ from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import connect, connect_at_once, drop_dialled
 from meshtls.sidecar.http.detect import HTTP, detected
 from meshtls.sidecar.http.judge import ClientCertHeader
+from meshtls.sidecar.http.opening import admit_client, dial_unless_http
 from meshtls.sidecar.http.session import HttpDeps, HttpSession
 from meshtls.sidecar.proxied import proxy_header_of
 from meshtls.sidecar.runtime import Runtime
@@ -111,6 +112,9 @@ class Admission:
         except _RefusedError as error:
             self.server.refuse(end, error.status, error.why)
             return
+        except (PeerError, EndedError) as error:
+            self._refuse(end, error)
+            return
         if ended:
             end.deliver(b"", True)
         if asks:
@@ -170,34 +174,32 @@ class Admission:
             raise _RefusedError(_FORBIDDEN, error) from error
 
     def _authorize(self, connection: Connection, *, reads_http: bool) -> None:
+        """Register and authorize. Raises PeerError, and EndedError."""
         connection.reads_http = reads_http
-        try:
-            connection.admit_stream_of(self._tunnel)
-            if not (reads_http and self._route.gate.rules is not None):
-                self._prove()
-        except PeerError as error:
-            raise _RefusedError(_FORBIDDEN, error) from error
-        except EndedError as error:
-            raise _RefusedError(_UNAVAILABLE, error) from error
+        connection.admit_stream_of(self._tunnel)
+        if not (reads_http and self._route.gate.rules is not None):
+            self._prove()
+
+    async def _authorize_as(self, connection: Connection, start: HttpStart | None) -> None:
+        """As ``_authorize``. The providers of CUSTOM policies are asked before about a stream that is not HTTP."""
+        if start not in HTTP:
+            route = self._route
+            await ask_providers(connection, route.gate, self._tunnel.request, route.runtime.services)
+        self._authorize(connection, reads_http=start in HTTP)
 
     async def _ask_first(self, connection: Connection, end: StreamEnd) -> None:
         """Ask the providers of CUSTOM policies, and then go on as ever."""
         try:
-            await self._ask(connection)
-            self._authorize(connection, reads_http=False)
-        except _RefusedError as error:
+            await self._authorize_as(connection, None)
+        except (PeerError, EndedError) as error:
             if not end.over:
-                self.server.refuse(end, error.status, error.why)
+                self._refuse(end, error)
             return
         if not end.over:
             self._connect(connection, end)
 
-    async def _ask(self, connection: Connection) -> None:
-        route = self._route
-        try:
-            await ask_providers(connection, route.gate, self._tunnel.request, route.runtime.services)
-        except PeerError as error:
-            raise _RefusedError(_FORBIDDEN, error) from error
+    def _refuse(self, end: StreamEnd, error: PeerError | EndedError) -> None:
+        self.server.refuse(end, _FORBIDDEN if isinstance(error, PeerError) else _UNAVAILABLE, error)
 
     def _prove(self) -> None:
         """A tunnel is proven by its first authorized stream, or request. Raises EndedError."""
@@ -206,64 +208,31 @@ class Admission:
     # -- HTTP on a stream --
 
     async def _serve_http(self, connection: Connection, end: StreamEnd) -> None:
-        route = self._route
-        limits, reactor = route.limits, route.runtime.reactor
+        http = self._route.http
+        found: HttpStart | socket.socket | None = None
         try:
-            if route.config.protocol is Protocol.AUTO:
-                start = await self._admit_auto(connection, end)
+            if http.config.protocol is Protocol.HTTP:
+                found = await detected(end, http.runtime.reactor, idle=http.limits.idle_timeout)
             else:
-                start = await detected(end, reactor, idle=limits.idle_timeout)
-            if route.config.protocol is Protocol.AUTO and start not in HTTP:
-                sock = await self._dial(connection, end)
-                if sock is None:
-                    return
-                if start is HttpStart.UNDECIDED:
-                    start = await detected(end, reactor, idle=limits.idle_timeout, app=sock)
-                if start not in HTTP:
-                    self._join(connection, end, sock)
-                    return
-                drop_dialled(connection, reactor.poller)  # made before it was known what the client speaks
-                connection.reads_http = True
-        except _RefusedError as error:
-            end.break_off(error.why)
-            return
-        except EndedError as error:
+                start = await admit_client(http, connection, end, partial(self._authorize_as, connection))
+                found = await dial_unless_http(http, connection, end, start, partial(self._dial, connection, end))
+        except (PeerError, EndedError) as error:
             end.break_off(error)
-            return
-        connection.step(ConnectionStep.RELAY)
-        session = self._sessions[end] = HttpSession(
-            route.http,
-            connection,
-            self._client_cert,
-            end,
-            start,
-            prove=self._prove,
-            on_end=end.closed,
-            on_dialled=partial(self._hand_over, connection),
-        )
-        end.carry(session.relay)
-
-    async def _admit_auto(self, connection: Connection, end: StreamEnd) -> HttpStart:
-        """Authorize the stream as what it begins. If it is silent, it is TCP whose app may speak first; where that is
-        not allowed, it may still begin HTTP.
-        """
-        limits, reactor = self._route.limits, self._route.runtime.reactor
-        with connection.phase("detect"):
-            start = await detected(end, reactor, idle=limits.idle_timeout, silent=limits.detect_timeout)
-        try:
-            if start not in HTTP:
-                await self._ask(connection)
-            self._authorize(connection, reads_http=start in HTTP)
-        except _RefusedError as error:
-            http_may = self._route.gate.rules is not None and isinstance(error.why, NotAuthorizedError)
-            if start is not HttpStart.UNDECIDED or end.ended or not http_may:
-                raise
-            connection.reads_http = True  # a change of policy meanwhile must not end it as TCP
-            start = await detected(end, reactor, idle=limits.idle_timeout)
-            if start not in HTTP:
-                raise
-            self._authorize(connection, reads_http=True)
-        return start
+        if isinstance(found, socket.socket):
+            self._join(connection, end, found)
+        elif found is not None:
+            connection.step(ConnectionStep.RELAY)
+            session = self._sessions[end] = HttpSession(
+                http,
+                connection,
+                self._client_cert,
+                end,
+                found,
+                prove=self._prove,
+                on_end=end.closed,
+                on_dialled=partial(self._hand_over, connection),
+            )
+            end.carry(session.relay)
 
     def _hand_over(self, connection: Connection, sock: socket.socket) -> None:
         if self._route.handover is not None:
