@@ -126,10 +126,6 @@ class Reporter:
         for observer in self._observers:
             observer.give(event, sidecar)
 
-    def _tell_all(self, event: Ended | RequestEnded, sidecar: str) -> None:
-        for observer in self._all:
-            observer.give(event, sidecar)
-
     def opened(self, connection: Connection) -> None:
         """Note that a connection or a stream was opened."""
         connection.events = self
@@ -142,7 +138,9 @@ class Reporter:
         if self._requests is not None:
             self._requests.give(result, connection.sidecar)
         if self._all:
-            self._tell_all(RequestEnded(connection.number, result), connection.sidecar)
+            event = RequestEnded(connection.number, result)
+            for observer in self._all:
+                observer.give(event, connection.sidecar)
 
     async def run(self, connection: Connection, phases: Serve) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
@@ -189,7 +187,8 @@ class Reporter:
                     connection.timed,
                     connection.resumed,
                 )
-                self._tell_all(ended, connection.sidecar)
+                for observer in self._all:
+                    observer.give(ended, connection.sidecar)
         return outcome
 
     def close(self, sidecar: str) -> None:

@@ -14,7 +14,7 @@ from meshtls.admin.serving import admin_notice, serving_admin
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, RequestError
-from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestResult
+from meshtls.observe.events import Direction, Outcome
 from meshtls.observe.health import answer_probe
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
@@ -102,12 +102,19 @@ class Sidecar:
         self.admin: Address | None = None
         self._open = contextlib.AsyncExitStack()
         self.tracing = SidecarTracing.of(config, self._clock)
+        reporter = Reporter(
+            on_result, reactor.poller, on_request, self._admin.handshakes if self._admin is not None else None
+        )
+        if self._admin is not None:
+            reporter.observe_ends(self._admin.ended)
+        if self.tracing is not None:
+            reporter.observe(self.tracing.tracer)
         self.runtime = Runtime(
             reactor=reactor,
             source=self._source,
             clock=self._clock,
             registry=self.registry,
-            reporter=self._reporter(on_result, on_request, reactor),
+            reporter=reporter,
             partings=Partings(reactor.poller),
             memory=ReceiveMemory(config.limits.tunnel_memory),
             services=Services(self._clock, jwt_bundles),
@@ -115,8 +122,6 @@ class Sidecar:
             wire_file=WireFile(config.insecure_capture, config.name) if config.insecure_capture is not None else None,
             tracer=self.tracing.tracer if self.tracing is not None else None,
         )
-        if self.tracing is not None:
-            self.runtime.reporter.observe(self.tracing.tracer)
         self._tasks = asyncio.TaskGroup()
         shared = ListenerDeps(
             name=config.name,
@@ -344,22 +349,6 @@ class Sidecar:
         return self.listeners.listen(
             address, key, BriefHttp(answer, self._tasks, self.runtime.reactor.poller).take, undo
         )
-
-    def _reporter(self, on_result: OnResult, on_request: OnRequest | None, reactor: Reactor) -> Reporter:
-        admin = self._admin
-        if admin is None:
-            return Reporter(on_result, reactor.poller, on_request)
-
-        def result(one: ConnectionResult) -> None:
-            admin.connection(one)
-            on_result(one)
-
-        def request(one: RequestResult) -> None:
-            admin.request(one)
-            if on_request is not None:
-                on_request(one)
-
-        return Reporter(result, reactor.poller, request, admin.handshakes)
 
     def _step(self, step: SidecarStep) -> None:
         self.state = SIDECAR[self.state][step]
