@@ -99,10 +99,6 @@ class Inbound:
         self._http = HttpDeps.of(config, limits, gate, runtime)
         self.tunnels = Tunnels(AdmissionDeps(config, limits, self._contexts, gate, runtime, self._http, handover))
 
-    def serve_without_task(self, connection: Connection) -> bool:
-        """Always False: an inbound connection needs a task."""
-        return False
-
     async def serve(self, connection: Connection) -> None:
         so_far, reactor = bytearray(), self._reactor
         if self._proxies is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -14,33 +13,29 @@ from meshtls.admin.serving import admin_notice, serving_admin
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, RequestError
-from meshtls.observe.events import Direction, Outcome
+from meshtls.observe.events import Outcome
 from meshtls.observe.health import answer_probe
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
 from meshtls.sidecar.admin import SidecarAdmin
 from meshtls.sidecar.brief_http import BriefHttp
 from meshtls.sidecar.changes import Changes, Prepared, in_force, prepared
-from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.crl_files import CrlFiles, JudgedByFiles
 from meshtls.sidecar.early import NOTHING_EARLY, Early
-from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
-from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.listeners import ListenerDeps, Listeners
 from meshtls.sidecar.metrics.service import SidecarMetrics
 from meshtls.sidecar.metrics.state import count_rotations
 from meshtls.sidecar.off_loop import off_loop
-from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.reactor import Reactor, running_reactor
 from meshtls.sidecar.registry import Registry
-from meshtls.sidecar.reporter import OnRequest, OnResult, Reporter, Serve
+from meshtls.sidecar.reporter import OnRequest, OnResult, Reporter
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.services import Services
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
-from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.states import SIDECAR, SidecarState, SidecarStep
 from meshtls.sidecar.tracing.service import SidecarTracing
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
@@ -125,11 +120,10 @@ class Sidecar:
         self._tasks = asyncio.TaskGroup()
         shared = ListenerDeps(
             name=config.name,
+            spiffe_id=config.spiffe_id,
             shared=config.workers > 1,
             runtime=self.runtime,
             tasks=self._tasks,
-            take=self._take,
-            start=self._start,
         )
         self.listeners = Listeners(shared)
         self._withdrawal: asyncio.Task[None] | None = None
@@ -376,24 +370,6 @@ class Sidecar:
         listeners = len(self.listeners.all)
         state = f"{self.state.name.lower()}, {listeners} listeners, {len(self.registry)} connections, {generation}"
         return f"<Sidecar {self.config.name} [{state}]>"
-
-    def _take(
-        self, sock: socket.socket, direction: Direction, remote: str, handler: Inbound | Outbound, gate: Gate
-    ) -> None:
-        config = self.config
-        connection = Connection(config.name, config.spiffe_id, direction, sock, remote, self._clock)
-        connection.gate = gate
-        self.runtime.reporter.opened(connection)
-        if self.registry.full:
-            abort(sock, self.runtime.reactor.poller)
-            self.runtime.reporter.report(connection, self.registry.too_many())
-        elif not handler.serve_without_task(connection):
-            self._start(connection, handler.serve)
-
-    def _start(self, connection: Connection, phases: Serve) -> None:
-        inbound = connection.direction is Direction.INBOUND
-        start = self.registry.start_unproven if inbound else self.registry.start
-        start(connection, partial(self.runtime.reporter.run, phases=phases))
 
 
 async def _cancel_all(tasks: list[asyncio.Task[None]]) -> None:
