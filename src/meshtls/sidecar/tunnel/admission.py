@@ -19,7 +19,7 @@ from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
 from meshtls.sidecar.custom import ask_providers
-from meshtls.sidecar.ends import PlainEnd
+from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import connect, connect_at_once, drop_dialled
 from meshtls.sidecar.http.detect import HTTP, detected
@@ -33,6 +33,7 @@ from meshtls.sidecar.sockets import address_of, hang_up
 from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.server import TunnelServer
+from meshtls.sidecar.tunnel.session import OnEnd
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
@@ -41,6 +42,7 @@ from meshtls.tls.engine import TlsEngine
 from meshtls.wire.http1.start import HttpStart
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 from meshtls.wire.http2.headers import ConnectRequest
+from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 from meshtls.wire.origin import forwarded_by
 
@@ -73,15 +75,32 @@ class _RefusedError(MeshtlsError):
 
 
 class Admission:
-    """Admits one tunnel's streams. ``on_request`` answers each CONNECT; ``dials`` runs the dials that have to wait."""
+    """Admits one tunnel's streams, which its ``server`` takes. ``dials`` runs the dials that have to wait."""
 
     def __init__(
-        self, route: AdmissionDeps, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
+        self,
+        route: AdmissionDeps,
+        tunnel: Connection,
+        engine: TlsEngine,
+        peer: VerifiedPeer,
+        dials: asyncio.TaskGroup,
+        on_end: OnEnd,
     ) -> None:
-        self.server: TunnelServer
+        """``on_end`` is called when the tunnel is over."""
+        limits, runtime = route.limits, route.runtime
+        self.server = TunnelServer(
+            self,
+            TlsEnd(tunnel.opener, engine, "the tunnel's peer", runtime.reactor.buffers),
+            TunnelBounds(limits.tunnel_streams, limits.tunnel_window),
+            runtime.memory,
+            runtime.reactor,
+            idle_timeout=limits.idle_timeout,
+            on_end=on_end,
+        )
         self._route = route
         self._tunnel = tunnel
-        self._engine = engine
+        #: The first authorized stream, or request, proves the tunnel. Raises EndedError.
+        self._prove = partial(runtime.registry.prove, tunnel)
         self._peer = peer
         self._dials = dials
         self._dialling: dict[StreamEnd, asyncio.Task[None]] = {}
@@ -200,10 +219,6 @@ class Admission:
 
     def _refuse(self, end: StreamEnd, error: PeerError | EndedError) -> None:
         self.server.refuse(end, _FORBIDDEN if isinstance(error, PeerError) else _UNAVAILABLE, error)
-
-    def _prove(self) -> None:
-        """A tunnel is proven by its first authorized stream, or request. Raises EndedError."""
-        self._route.runtime.registry.prove(self._tunnel)
 
     # -- HTTP on a stream --
 
