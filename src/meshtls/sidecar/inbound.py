@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -105,7 +106,7 @@ class Inbound:
             timeout = self._limits.handshake_timeout
             await take_proxy_header(connection, so_far, self._proxies, reactor.poller, timeout)
         try:
-            opening = await self._opening(connection, so_far)
+            opening = await _OPENINGS[self.config.mode](self, connection, so_far)
         except OSError as error:
             raise ClosedEarlyError(f"the connection broke before the peer showed what it speaks: {error}") from error
         if not opening.tls:
@@ -209,57 +210,58 @@ class Inbound:
     async def _connect(self, connection: Connection) -> socket.socket:
         return await connect(connection, self.config.app, self._reactor.poller, self._limits.connect_timeout)
 
-    async def _opening(self, connection: Connection, so_far: bytearray) -> _Opening:
+    async def _opening_strict(self, connection: Connection, so_far: bytearray) -> _Opening:
+        return _TLS
+
+    async def _opening_permissive(self, connection: Connection, so_far: bytearray) -> _Opening:
         """What the client's first bytes, which are read into ``so_far``, show."""
-        mode, limits = self.config.mode, self._limits
-        if mode is Mode.STRICT:
-            return _TLS
         connection.step(ConnectionStep.DETECT)
+        limits = self._limits
         http = self.config.protocol is Protocol.HTTP  # whose clients speak first
-        if mode is Mode.PERMISSIVE:
-            with connection.phase("detect"):
-                silent = limits.idle_timeout if http else limits.detect_timeout
-                shown = await self._first_bytes(connection, so_far, silent)
-            if shown is _PLAINTEXT and not so_far:
-                self._check_probe(connection)
-            if shown is not None:
-                return shown
-        if mode is Mode.DISABLE:
-            # ``so_far``: it came with a load balancer's header.
-            if http or so_far or not await self._is_allowed_or_no_probe(connection, so_far):
-                return _PLAINTEXT
-            if self.config.proxy_protocol:
-                return _PLAINTEXT
-        elif http or self.config.proxy_protocol:
+        with connection.phase("detect"):
+            shown = await self._opening_within(
+                connection, so_far, limits.idle_timeout if http else limits.detect_timeout
+            )
+        if shown is not None:
+            if not so_far and not self._plaintext_is_allowed(connection):
+                await self._raise_if_probe(connection, so_far)
+            return shown
+        if http or self.config.proxy_protocol:
             return _PLAINTEXT
-        elif not self._plaintext_is_allowed(connection):
-            return await self._first_bytes(connection, so_far, limits.handshake_timeout) or _PLAINTEXT
-        # If the app speaks first, its client is silent until then: dial the app to find out.
-        app = await self._connect(connection)
-        if await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS:
+        rules = self._gate.rules
+        asks = rules is not None and rules.asks  # then before the app is dialled, and an app that speaks first waits
+        if asks or not self._plaintext_is_allowed(connection):
+            return await self._opening_within(connection, so_far, limits.handshake_timeout) or _PLAINTEXT
+        if await self._first_to_speak(connection, so_far) is FirstBytes.TLS:
             return await self._whose_tls(connection, so_far)
         return _PLAINTEXT
 
-    def _check_probe(self, connection: Connection) -> None:
-        """Of a client that has ended without a byte: raise, unless what the app says first may go to it.
+    async def _opening_disabled(self, connection: Connection, so_far: bytearray) -> _Opening:
+        """Plaintext, whatever it begins with. ``so_far`` came with a load balancer's header."""
+        connection.step(ConnectionStep.DETECT)
+        if self.config.protocol is Protocol.HTTP or so_far:
+            return _PLAINTEXT
+        if not self._plaintext_is_allowed(connection):
+            await self._raise_if_probe(connection, so_far)
+        elif not self.config.proxy_protocol:
+            await self._first_to_speak(connection, so_far)
+        return _PLAINTEXT
+
+    def _plaintext_is_allowed(self, connection: Connection) -> bool:
+        return self._gate.judge(self._request(connection, None, None)).allowed
+
+    async def _raise_if_probe(self, connection: Connection, so_far: bytearray) -> None:
+        """Raise ClosedEarlyError if a client whose plaintext would be denied ends without a byte.
 
         It was denied nothing: it is a probe of the port, as load balancers send them.
         """
-        if not self._gate.judge(self._request(connection, None, None)).allowed:
-            raise ClosedEarlyError("the peer closed the connection before it sent a byte")
-
-    async def _is_allowed_or_no_probe(self, connection: Connection, so_far: bytearray) -> bool:
-        """Whether it is allowed. One that is to be denied has a moment to end without a byte: that raises."""
-        if self._gate.judge(self._request(connection, None, None)).allowed:
-            return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.detect_timeout):
                 await first_bytes(connection.opener, so_far, self._reactor.poller)
                 if not so_far:
                     raise ClosedEarlyError("the peer closed the connection before it sent a byte")
-        return False
 
-    async def _first_bytes(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
+    async def _opening_within(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
         """None if the client says nothing for ``timeout`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -282,17 +284,13 @@ class Inbound:
                 return _TLS if hello.is_of_mesh else _Opening(False, hello.sni, foreign=True)
         return _TLS
 
-    def _plaintext_is_allowed(self, connection: Connection) -> bool:
-        """As far as policies go: a provider may still deny it, before the app is dialled."""
-        rules = self._gate.rules
-        if rules is not None and rules.asks:
-            return False  # then it is asked before the app is dialled, and an app that speaks first waits
-        return self._gate.judge(self._request(connection, None, None)).allowed
+    async def _first_to_speak(self, connection: Connection, so_far: bytearray) -> FirstBytes:
+        """Dial the app for a silent client: the app may speak first. Wait until one of the two sends bytes, or ends.
 
-    async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> FirstBytes:
-        """Wait until one of the two sends bytes, or ends. As long as the app has sent nothing, the client's first bytes
-        are examined: a ClientHello may be late. If the app sends first, the connection is plaintext.
+        As long as the app has sent nothing, a PERMISSIVE client's first bytes are examined: a ClientHello may be late.
+        If the app sends first, the connection is plaintext.
         """
+        client, app = connection.opener, await self._connect(connection)
         judged, limits = self.config.mode is Mode.PERMISSIVE, self._limits
         try:
             async with asyncio.timeout(limits.idle_timeout) as deadline:
@@ -339,6 +337,14 @@ class Inbound:
         connection.reach(Stage.SESSION)
         connection.step(ConnectionStep.RELAY)
         await self.tunnels.serve(connection, engine, peer)
+
+
+#: How each mode finds out what a client opens with.
+_OPENINGS: dict[Mode, Callable[[Inbound, Connection, bytearray], Awaitable[_Opening]]] = {
+    Mode.STRICT: Inbound._opening_strict,
+    Mode.PERMISSIVE: Inbound._opening_permissive,
+    Mode.DISABLE: Inbound._opening_disabled,
+}
 
 
 def _alpn(config: InboundConfig) -> tuple[str, ...]:
