@@ -182,8 +182,7 @@ class Outbound:
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:
         sock, engine, _ = dialled
         connection.step(ConnectionStep.RELAY)
-        replay, connection.replay = connection.replay, b""
-        connection.flow.bytes_in -= len(replay)  # the relay counts them again
+        replay = connection.take_replay()
         app = PlainEnd(connection.opener, "the app", self._reactor.buffers, replay, waited=not replay)
         far = TlsEnd(sock, engine, "the peer", self._reactor.buffers)
         await relay(app, far, connection.flow, self._limits.idle_timeout, self._reactor)

@@ -186,8 +186,7 @@ class TunnelPool:
         return end
 
     def _join(self, end: StreamEnd, connection: Connection) -> None:
-        replay, connection.replay = connection.replay, b""
-        connection.flow.bytes_in -= len(replay)  # the relay counts them again
+        replay = connection.take_replay()
         app = PlainEnd(connection.opener, "the app", self._route.runtime.reactor.buffers, replay, waited=not replay)
         end.join(app, connection.flow, app_opened=True)
 
