@@ -261,14 +261,14 @@ class Sidecar:
         It compiles the policies, during which nothing is served: see ``prepare``. Raises ConfigError as ``apply`` does,
         and changes nothing then.
         """
-        return self.take(prepared(self.config, self.view, wanted))
+        return self.apply_prepared(prepared(self.config, self.view, wanted))
 
     async def prepare(self, load: Callable[[], SidecarConfig]) -> Prepared:
         """Load and compile in a thread, and serve meanwhile. Raises what ``load`` raises, and ConfigError."""
         running, in_use = self.config, self.view
         return await off_loop(lambda: prepared(running, in_use, load()), "meshtls policies")
 
-    def take(self, given: Prepared) -> Changes:
+    def apply_prepared(self, given: Prepared) -> Changes:
         """Apply what is prepared. As ``reload``."""
         config = in_force(self.config, given.wanted)
         view = view_of(config, self.view.generation + 1, given.rules)
