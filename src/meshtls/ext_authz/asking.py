@@ -29,7 +29,9 @@ class Asked(NamedTuple):
 
 
 class Denied(NamedTuple):
-    """``refusal`` is for the client of an HTTP request, ``decision`` for the log."""
+    """A provider denies it, or can't be asked. ``refusal`` is for the client of an HTTP request, ``decision`` for the
+    log.
+    """
 
     decision: Decision
     refusal: Refuse = Refuse(403, DENIED_TEXT)

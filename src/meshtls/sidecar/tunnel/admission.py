@@ -79,7 +79,7 @@ class Admission:
 
     def __init__(
         self,
-        route: AdmissionDeps,
+        deps: AdmissionDeps,
         tunnel: Connection,
         engine: TlsEngine,
         peer: VerifiedPeer,
@@ -87,7 +87,7 @@ class Admission:
         on_end: OnEnd,
     ) -> None:
         """``on_end`` is called when the tunnel is over."""
-        limits, runtime = route.limits, route.runtime
+        limits, runtime = deps.limits, deps.runtime
         self.server = TunnelServer(
             self,
             TlsEnd(tunnel.opener, engine, "the tunnel's peer", runtime.reactor.buffers),
@@ -97,7 +97,7 @@ class Admission:
             idle_timeout=limits.idle_timeout,
             on_end=on_end,
         )
-        self._route = route
+        self._deps = deps
         self._tunnel = tunnel
         #: The first authorized stream, or request, proves the tunnel. Raises EndedError.
         self._prove = partial(runtime.registry.prove, tunnel)
@@ -108,15 +108,15 @@ class Admission:
         self._facts = TlsFacts.of(engine, peer)
         self._verified_under = engine.snapshot
         self._expires = valid_until(peer, engine.trust, tunnel.clock.now())
-        self._port = route.config.app.port
-        self._client_cert = ClientCertHeader(route.config, tunnel.request)
-        self._names = _names(route.config, address_of(tunnel.opener))
+        self._port = deps.config.app.port
+        self._client_cert = ClientCertHeader(deps.config, tunnel.request)
+        self._names = _names(deps.config, address_of(tunnel.opener))
 
     def on_request(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         connection = self._connection(stream.number)
         connection.origin = request.origin
         end = self.server.new_stream_end(stream, partial(self._done, connection))
-        registry = self._route.runtime.registry
+        registry = self._deps.runtime.registry
         crowded = registry.full
         registry.enter(connection, end.break_off)
         if crowded:
@@ -124,7 +124,7 @@ class Admission:
             return
         try:
             self._check(request, connection.started)
-            protocol, rules = self._route.config.protocol, self._route.gate.rules
+            protocol, rules = self._deps.config.protocol, self._deps.gate.rules
             asks = protocol is Protocol.TCP and rules is not None and rules.asks
             if protocol is not Protocol.AUTO and not asks:
                 self._authorize(connection, reads_http=protocol is Protocol.HTTP)
@@ -149,7 +149,7 @@ class Admission:
         connection = self._connection()
         connection.peer = self._peer
         refusal = EndedError(Outcome.STREAM_REFUSED, f"{error.code.name}: {error}")
-        self._route.runtime.reporter.report(connection, refusal)
+        self._deps.runtime.reporter.report(connection, refusal)
 
     def _connection(self, number: int = 0) -> Connection:
         """``number`` is the stream's; 0 for one that HTTP/2 has refused already."""
@@ -159,7 +159,7 @@ class Admission:
         )
         connection.facts = self._facts
         connection.is_stream, connection.stream_number = True, number
-        self._route.runtime.reporter.opened(connection)
+        self._deps.runtime.reporter.opened(connection)
         return connection
 
     # -- the verdict --
@@ -179,7 +179,7 @@ class Admission:
         A snapshot is newer with each change of trust and with each rotation of our own SVID.
         """
         try:
-            context = self._route.contexts.current()
+            context = self._deps.contexts.current()
             if context.snapshot is not self._verified_under or now > self._expires:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
@@ -196,14 +196,14 @@ class Admission:
         """Register and authorize. Raises PeerError, and EndedError."""
         connection.reads_http = reads_http
         connection.admit_stream_of(self._tunnel)
-        if not (reads_http and self._route.gate.rules is not None):
+        if not (reads_http and self._deps.gate.rules is not None):
             self._prove()
 
     async def _authorize_as(self, connection: Connection, start: HttpStart | None) -> None:
         """As ``_authorize``. The providers of CUSTOM policies are asked before about a stream that is not HTTP."""
         if start not in HTTP:
-            route = self._route
-            await ask_providers(connection, route.gate, self._tunnel.request, route.runtime.services)
+            deps = self._deps
+            await ask_providers(connection, deps.gate, self._tunnel.request, deps.runtime.services)
         self._authorize(connection, reads_http=start in HTTP)
 
     async def _ask_first(self, connection: Connection, end: StreamEnd) -> None:
@@ -223,7 +223,7 @@ class Admission:
     # -- HTTP on a stream --
 
     async def _serve_http(self, connection: Connection, end: StreamEnd) -> None:
-        http = self._route.http
+        http = self._deps.http
         found: HttpStart | socket.socket | None = None
         try:
             if http.config.protocol is Protocol.HTTP:
@@ -250,17 +250,17 @@ class Admission:
             end.carry(session.relay)
 
     def _hand_over(self, connection: Connection, sock: socket.socket) -> None:
-        if self._route.handover is not None:
+        if self._deps.handover is not None:
             forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
-            tracer = self._route.runtime.tracer
+            tracer = self._deps.runtime.tracer
             if tracer is not None:
                 forwarded = forwarded._replace(traceparent=tracer.of_connection(connection).traceparent.encode())
-            self._route.handover.put(sock.getsockname()[:2], forwarded)
+            self._deps.handover.put(sock.getsockname()[:2], forwarded)
 
     # -- the app --
 
     def _connect(self, connection: Connection, end: StreamEnd) -> None:
-        sock = connect_at_once(connection, self._route.config.app)
+        sock = connect_at_once(connection, self._deps.config.app)
         if sock is not None:
             self._hand_over(connection, sock)
             self._join(connection, end, sock)
@@ -274,9 +274,9 @@ class Admission:
 
     async def _dial(self, connection: Connection, end: StreamEnd) -> socket.socket | None:
         """None if the app can't be reached: the stream ends with that."""
-        route, poller = self._route, self._route.runtime.reactor.poller
+        deps, poller = self._deps, self._deps.runtime.reactor.poller
         try:
-            sock = await connect(connection, route.config.app, poller, route.limits.connect_timeout)
+            sock = await connect(connection, deps.config.app, poller, deps.limits.connect_timeout)
         except EndedError as error:
             if not end.over and end.stream.answered:
                 end.break_off(error, ErrorCode.CONNECT_ERROR)
@@ -293,8 +293,8 @@ class Admission:
         connection.step(ConnectionStep.RELAY)
         if not end.stream.answered:
             self.server.accept(end)
-        app = PlainEnd(sock, "the app", self._route.runtime.reactor.buffers)
-        if self._route.config.proxy_protocol:
+        app = PlainEnd(sock, "the app", self._deps.runtime.reactor.buffers)
+        if self._deps.config.proxy_protocol:
             app.transmit(proxy_header_of(connection, connection.request, self._tunnel.opener))
         end.join(app, connection.flow, app_opened=False)
 
@@ -307,8 +307,8 @@ class Admission:
             task.cancel()
         if connection.dialled is not None:
             hang_up(connection.dialled, error, self.server.poller)
-        self._route.runtime.registry.leave(connection)
-        self._route.runtime.reporter.report(connection, error)
+        self._deps.runtime.registry.leave(connection)
+        self._deps.runtime.reporter.report(connection, error)
 
 
 def _names(config: InboundConfig, local: Address) -> frozenset[bytes]:

@@ -33,7 +33,7 @@ class StreamOwner(Protocol):
 
 
 class TunnelServer(Session):
-    """The streams that a peer opens are its ``owner``'s."""
+    """Takes the streams of one tunnel from a peer, for ``owner`` to answer."""
 
     def __init__(
         self,

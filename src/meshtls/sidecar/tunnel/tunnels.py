@@ -17,8 +17,8 @@ __all__ = ["Tunnels"]
 class Tunnels:
     """The tunnels that peers have into one inbound listener."""
 
-    def __init__(self, route: AdmissionDeps) -> None:
-        self._route = route
+    def __init__(self, deps: AdmissionDeps) -> None:
+        self._deps = deps
         self.live: set[TunnelServer] = set()
         self._draining = False
 
@@ -31,7 +31,7 @@ class Tunnels:
                 ended.set_result(error)
 
         async with asyncio.TaskGroup() as dials:
-            admission = Admission(self._route, tunnel, engine, peer, dials, on_end)
+            admission = Admission(self._deps, tunnel, engine, peer, dials, on_end)
             error = await self._run(admission.server, tunnel, ended)
         if error is not None:
             raise error
@@ -56,4 +56,4 @@ class Tunnels:
             server.drain()
 
     def __repr__(self) -> str:
-        return f"<Tunnels {self._route.config.listen} [{len(self.live)} live]>"
+        return f"<Tunnels {self._deps.config.listen} [{len(self.live)} live]>"
