@@ -115,11 +115,13 @@ class Inbound:
             client: End = network_end(
                 connection.opener, "the client", reactor.buffers, bytes(so_far), ours=ours, file=file
             )
-            authorize, start = partial(self._authorize, connection, request, None), None
+            start = None
             if opening.foreign:
-                await authorize(None)
+                await self._authorize(connection, request, None, None)
             else:
-                start = await admit_client(self._http, connection, client, authorize)
+                start = await admit_client(
+                    self._http, connection, client, partial(self._authorize, connection, request, None)
+                )
             await self._serve_app(connection, request, client, start)
             return
         context = self._context(connection)
@@ -139,8 +141,9 @@ class Inbound:
                 self._authorize_tunnel(connection, request, engine.trust)
             else:
                 client = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
-                authorize = partial(self._authorize, connection, request, engine.trust)
-                start = await admit_client(self._http, connection, client, authorize)
+                start = await admit_client(
+                    self._http, connection, client, partial(self._authorize, connection, request, engine.trust)
+                )
         except (PeerError, EndedError):
             refuse_after_handshake(connection, engine)
             raise
