@@ -247,7 +247,7 @@ async def keep_reloading(running: Sidecar, source: ConfigSource, hangup: asyncio
         finally:
             gc.enable()
         wanted = given.wanted
-        source.tell(running.take(given))
+        source.tell(running.apply_prepared(given))
         set_configured_level(wanted.log_level)
         for notice in wanted.notices:
             log.warning("%s", notice)

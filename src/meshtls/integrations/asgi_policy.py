@@ -20,6 +20,7 @@ import msgspec
 from meshtls.bundle import BundleSet
 from meshtls.counted_log import LineRate
 from meshtls.errors import ConfigError, MeshtlsError, RequestError
+from meshtls.ext_authz.asking import Denied, ask, deny_if_unasked
 from meshtls.integrations.asgi import PEER, App, Message, Receive, Scope, Send, refuse
 from meshtls.integrations.asgi_caller import caller_by_sidecar, caller_by_tls
 from meshtls.integrations.asgi_request import as_routed, http_of, scope_for, without_header
@@ -132,9 +133,10 @@ class PolicyMiddleware:
             mode, by = rules.mode(request.port)
             if request.peer is None and mode is MtlsMode.STRICT:
                 return Decision(False, f"plaintext proves no identity, and {by} is STRICT for port {request.port}")
-            for match in rules.custom(request) if rules.asks else ():
-                if match.asked not in judged.allowed_by:
-                    return Decision(False, f"denied: {match.policy} is newer than the request, and nobody was asked")
+            if rules.asks:
+                denied = deny_if_unasked(rules.custom(request), judged.allowed_by, "request")
+                if denied is not None:  # not ``or``: a denial is falsy
+                    return denied
             decision = rules.evaluate(request, reads_http=True)
             if not decision.allowed:
                 return decision
@@ -223,12 +225,14 @@ def _forms(request: Request, routed: str | None) -> tuple[Request, ...]:
     if routed is None or request.http is None:
         return (request,)
     _, mark, query = request.http.path.partition("?")
-    return request, _at(request, f"{routed}{mark}{query}")
+    return request, replace(request, http=msgspec.structs.replace(request.http, path=f"{routed}{mark}{query}"))
 
 
-def _at(request: Request, path: str) -> Request:
-    http = request.http
-    return request if http is None else replace(request, http=msgspec.structs.replace(http, path=path))
+def _at_path_of(form: Request, request: Request) -> Request:
+    """``request`` with the path of ``form``."""
+    if form.http is None or request.http is None or form.http.path == request.http.path:
+        return request
+    return replace(request, http=msgspec.structs.replace(request.http, path=form.http.path))
 
 
 async def _ask_providers(
@@ -237,19 +241,14 @@ async def _ask_providers(
     """The request for the app, as the providers change it, the CUSTOM policies that allow it, and what the providers
     add to the app's answer.
     """
-    allowed_by: set[tuple[str, str]] = set()
-    added: tuple[tuple[str, str], ...] = ()
-    changed = forms[0]
-    for form, match in [(one, match) for one in forms for match in rules.custom(one)]:
-        asked = changed if form.http is None else _at(changed, form.http.path)
-        answer = await ext_authz.check(asked, match.provider)
-        if not answer.allowed:
-            raise _RefusedError(answer.refusal(), match.denied(answer.reason).words)
-        allowed_by.add(match.asked)
-        added += answer.sent
-        if changed.http is not None:
-            changed = replace(changed, http=answer.applied_to(changed.http))
-    return changed, frozenset(allowed_by), added
+    for_app, allowed_by, added = forms[0], frozenset[tuple[str, str]](), tuple[tuple[str, str], ...]()
+    for form in forms:
+        found = await ask(rules.custom(form), _at_path_of(form, for_app), ext_authz.check)
+        if isinstance(found, Denied):
+            raise _RefusedError(found.refusal, found.decision.words)
+        for_app = _at_path_of(for_app, found.request)
+        allowed_by, added = allowed_by | found.allowed_by, added + found.added
+    return for_app, allowed_by, added
 
 
 def _adding(added: tuple[tuple[str, str], ...], send: Send) -> Send:

@@ -16,9 +16,9 @@ from meshtls.clock import Clock
 from meshtls.errors import LocalIdentityError, RequestError
 from meshtls.logs import logger
 from meshtls.observe.edges import Edges
-from meshtls.observe.events import ConnectionResult, Outcome, RequestResult
+from meshtls.observe.events import ConnectionResult, Outcome
 from meshtls.observe.handshakes import Handshakes
-from meshtls.observe.live import Live
+from meshtls.observe.live import Ended, Event, Live, RequestEnded
 from meshtls.observe.recent import Recent, is_of
 from meshtls.policy.istio.rules import CompiledRule
 from meshtls.printable import printable
@@ -39,7 +39,7 @@ _KEYS_AT_ONCE, _MOST_OFFSET = 1 << 18, 1 << 50
 
 
 class SidecarAdmin:
-    """What the pages remember (``connection`` and ``request`` take each result), and the pages themselves."""
+    """What the pages remember (``ended`` is told of each end), and the pages themselves."""
 
     def __init__(self, sidecar: Sidecar, clock: Clock) -> None:
         self._sidecar = sidecar
@@ -49,14 +49,15 @@ class SidecarAdmin:
         self._edges = Edges()
         self.handshakes = Handshakes()
 
-    def connection(self, result: ConnectionResult) -> None:
-        self._recent.connection(result)
-        if result.outcome is not Outcome.CLOSED_EARLY:  # it talked to nobody
-            self._edges.connection(result, self._clock.monotonic())
-
-    def request(self, result: RequestResult) -> None:
-        self._recent.request(result)
-        self._edges.request(result, self._clock.monotonic())
+    def ended(self, event: Event) -> None:
+        """Remember a connection or a request that has ended. A tunnel itself only where the access log has it, too."""
+        if isinstance(event, RequestEnded):
+            self._recent.request(event.result)
+            self._edges.request(event.result, self._clock.monotonic())
+        elif isinstance(event, Ended) and not (event.carries and event.result.outcome.allowed):
+            self._recent.connection(event.result)
+            if event.result.outcome is not Outcome.CLOSED_EARLY:  # it talked to nobody
+                self._edges.connection(event.result, self._clock.monotonic())
 
     def pages(self) -> Pages:
         metrics = self._sidecar.metrics

@@ -265,6 +265,12 @@ class Connection:
         if self.events is not None and self.events.observed:
             self.events.tell(PhaseEnded(self.number, name, ms), self.sidecar)
 
+    def take_replay(self) -> bytes:
+        """The opener's bytes to send once more, which then count again."""
+        replay, self.replay = self.replay, b""
+        self.flow.bytes_in -= len(replay)
+        return replay
+
     def admit(self, gate: Gate, request: Request, trust: Trust | None = None) -> None:
         """Register the request and only then judge it, so that no change of policy or trust slips in between.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshtls.errors import NotAuthorizedError
+from meshtls.ext_authz.asking import Denied, ask
 from meshtls.policy.decision import Decision
 from meshtls.policy.request import Request
 from meshtls.sidecar.connection import Connection
@@ -18,17 +19,8 @@ async def ask_providers(connection: Connection, gate: Gate, request: Request, se
     if rules is None or not rules.asks:
         return
     matches = contained(lambda: rules.custom(request, reads_http=False))
-    if isinstance(matches, Decision):
-        raise _refused(connection, matches, request)
-    for match in matches:
-        if match.refusal is not None:
-            raise _refused(connection, match.refusal, request)
-        answer = await services.now.ext_authz.check(request, match.provider)
-        if not answer.allowed:
-            raise _refused(connection, match.denied(answer.reason), request)
-    connection.allowed_by = frozenset(match.asked for match in matches)
-
-
-def _refused(connection: Connection, decision: Decision, request: Request) -> NotAuthorizedError:
-    connection.decision, connection.peer = decision, request.peer
-    return NotAuthorizedError(decision.words, request.peer)
+    found = Denied(matches) if isinstance(matches, Decision) else await ask(matches, request, services.check)
+    if isinstance(found, Denied):
+        connection.decision, connection.peer = found.decision, request.peer
+        raise NotAuthorizedError(found.decision.words, request.peer)
+    connection.allowed_by = found.allowed_by

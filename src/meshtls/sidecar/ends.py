@@ -185,7 +185,10 @@ class PlainEnd(_Socket):
 
     def first(self, limit: int = LARGE) -> bytes | memoryview:
         first, self._first = self._first, b""
-        return first or (self._waited and limit > 0 and self.receive(limit)) or b""
+        if first:
+            return first
+        received = self.receive(limit) if self._waited and limit > 0 else None
+        return received or b""
 
     def receive(self, limit: int = LARGE) -> memoryview | None:
         # Begins as ``TlsEnd.receive`` does: a call would add one percent to the cost of a message.

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from meshtls.ext_authz.asking import deny_if_unasked
 from meshtls.logs import logger
 from meshtls.policy.authorizer import Authorizer, Decision, Target, authorize_one_of, check_authorizer, evaluate
 from meshtls.policy.decision import PolicyVerdict
@@ -94,11 +95,9 @@ class Gate:
                 found = contained(lambda: rules.custom(request, reads_http=False))
                 if isinstance(found, Decision):
                     return found
-                for match in found:
-                    if match.asked not in allowed_by:
-                        return match.denial(
-                            f"denied: {match.policy} is newer than the connection, and its provider was not asked"
-                        )
+                denied = deny_if_unasked(found, allowed_by, "connection")
+                if denied is not None:  # not ``or``: a denial is falsy
+                    return denied
             return contained(lambda: rules.evaluate(request, reads_http=False))
         if request.peer is None:
             return _PLAINTEXT_ALLOWED

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
-from meshtls.errors import ClosedEarlyError, LocalIdentityError, NotAuthorizedError, PeerError
+from meshtls.errors import ClosedEarlyError, LocalIdentityError, PeerError
 from meshtls.observe.events import Outcome
 from meshtls.policy.istio.match import Networks
 from meshtls.policy.request import Request
@@ -35,6 +36,7 @@ from meshtls.sidecar.handshake import (
 )
 from meshtls.sidecar.http.detect import HTTP, detected
 from meshtls.sidecar.http.judge import ClientCertHeader
+from meshtls.sidecar.http.opening import admit_client, dial_unless_http
 from meshtls.sidecar.http.session import HttpDeps, HttpSession
 from meshtls.sidecar.proxied import proxy_header_of, take_proxy_header
 from meshtls.sidecar.recorded_end import network_end
@@ -46,6 +48,7 @@ from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.admission import AdmissionDeps
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.tunnels import Tunnels
+from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.engine import TlsEngine
@@ -97,28 +100,29 @@ class Inbound:
         self._http = HttpDeps.of(config, limits, gate, runtime)
         self.tunnels = Tunnels(AdmissionDeps(config, limits, self._contexts, gate, runtime, self._http, handover))
 
-    def serve_without_task(self, connection: Connection) -> bool:
-        """Always False: an inbound connection needs a task."""
-        return False
-
     async def serve(self, connection: Connection) -> None:
         so_far, reactor = bytearray(), self._reactor
         if self._proxies is not None:
             timeout = self._limits.handshake_timeout
             await take_proxy_header(connection, so_far, self._proxies, reactor.poller, timeout)
         try:
-            opening = await self._opening(connection, so_far)
+            opening = await _OPENINGS[self.config.mode](self, connection, so_far)
         except OSError as error:
             raise ClosedEarlyError(f"the connection broke before the peer showed what it speaks: {error}") from error
         if not opening.tls:
             request = self._request(connection, None, opening.sni)
             ours, file = Side.SERVER, self._wire_file
-            opener: End = network_end(
+            client: End = network_end(
                 connection.opener, "the client", reactor.buffers, bytes(so_far), ours=ours, file=file
             )
-            start = None if opening.foreign else await self._http_start(connection, opener)
-            start = await self._admit_opener(connection, request, None, opener, start)
-            await self._serve_app(connection, request, opener, start)
+            start = None
+            if opening.foreign:
+                await self._authorize(connection, request, None, None)
+            else:
+                start = await admit_client(
+                    self._http, connection, client, partial(self._authorize, connection, request, None)
+                )
+            await self._serve_app(connection, request, client, start)
             return
         context = self._context(connection)
         engine, peer = await server_handshake(
@@ -131,104 +135,66 @@ class Inbound:
             wire_file=self._wire_file,
         )
         request = self._request(connection, peer, engine.sni)
-        opener = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
         tunnel = self.config.tunnel and speaks_http2(engine)
         try:
-            start = None if tunnel else await self._http_start(connection, opener)
-            start = await self._admit_opener(connection, request, engine, opener, start, tunnel=tunnel)
+            if tunnel:
+                self._authorize_tunnel(connection, request, engine.trust)
+            else:
+                client = TlsEnd(connection.opener, engine, "the peer", reactor.buffers)
+                start = await admit_client(
+                    self._http, connection, client, partial(self._authorize, connection, request, engine.trust)
+                )
         except (PeerError, EndedError):
             refuse_after_handshake(connection, engine)
             raise
         if tunnel:
             await self._serve_tunnel(connection, engine, peer)
         else:
-            await self._serve_app(connection, request, opener, start)
+            await self._serve_app(connection, request, client, start)
 
-    async def _http_start(self, connection: Connection, opener: End) -> HttpStart | None:
-        """None where no HTTP is looked for. UNDECIDED where the first bytes are still to come."""
-        if self.config.protocol is not Protocol.AUTO:
-            return None if self.config.protocol is Protocol.TCP else HttpStart.UNDECIDED
-        limits = self._limits
-        with connection.phase("detect"):
-            return await detected(opener, self._reactor, idle=limits.idle_timeout, silent=limits.detect_timeout)
+    def _authorize_tunnel(self, connection: Connection, request: Request, trust: Trust) -> None:
+        """Register and authorize. Each stream is judged by itself, and the first that is allowed proves the tunnel."""
+        connection.reads_http = self.config.protocol is not Protocol.TCP
+        connection.is_tunnel, connection.allowed_by = True, None
+        connection.admit(self._gate, request, trust)
 
-    async def _admit_opener(
-        self,
-        connection: Connection,
-        request: Request,
-        engine: TlsEngine | None,
-        opener: End,
-        start: HttpStart | None,
-        *,
-        tunnel: bool = False,
-    ) -> HttpStart | None:
-        """As ``_admit``. A silent client that may not come as TCP may still begin HTTP; returns what it begins."""
-        try:
-            await self._admit(connection, request, engine, start, tunnel=tunnel)
-        except NotAuthorizedError:
-            http_may = self.config.protocol is Protocol.AUTO and self._gate.rules is not None
-            if start is not HttpStart.UNDECIDED or opener.ended or not http_may:
-                raise
-            connection.reads_http = True  # a change of policy meanwhile must not end it as TCP
-            start = await detected(opener, self._reactor, idle=self._limits.idle_timeout)
-            if start not in HTTP:
-                raise
-            await self._admit(connection, request, engine, start)
-        return start
-
-    def _reads_http(self, start: HttpStart | None) -> bool:
-        return start in HTTP or (start is HttpStart.UNDECIDED and self.config.protocol is Protocol.HTTP)
-
-    async def _admit(
-        self,
-        connection: Connection,
-        request: Request,
-        engine: TlsEngine | None,
-        start: HttpStart | None,
-        *,
-        tunnel: bool = False,
+    async def _authorize(
+        self, connection: Connection, request: Request, trust: Trust | None, start: HttpStart | None
     ) -> None:
-        """Register and authorize. Where each request, or each stream, is judged for itself, the first that is allowed
-        proves the connection.
+        """Register and authorize. Where each request is judged by itself, the first that is allowed proves the
+        connection.
         """
-        connection.reads_http = self._reads_http(start) or (tunnel and self.config.protocol is not Protocol.TCP)
-        if tunnel:
-            connection.is_tunnel, connection.allowed_by = True, None
-        elif not connection.reads_http:
+        connection.reads_http = start in HTTP or (
+            start is HttpStart.UNDECIDED and self.config.protocol is Protocol.HTTP
+        )
+        if not connection.reads_http:
             await ask_providers(connection, self._gate, request, self._services)
-        connection.admit(self._gate, request, engine.trust if engine is not None else None)
-        if not tunnel and not (connection.reads_http and self._gate.rules is not None):
+        connection.admit(self._gate, request, trust)
+        if not (connection.reads_http and self._gate.rules is not None):
             self._registry.prove(connection)
 
-    async def _serve_app(self, connection: Connection, request: Request, opener: End, start: HttpStart | None) -> None:
-        if start is not None and self._reads_http(start):
-            await self._serve_http(connection, request, opener, start)
+    async def _serve_app(self, connection: Connection, request: Request, client: End, start: HttpStart | None) -> None:
+        found = await dial_unless_http(self._http, connection, client, start, partial(self._dialled, connection))
+        if isinstance(found, HttpStart):
+            await self._serve_http(connection, request, client, found)
             return
-        sock = connection.dialled or await self._connect(connection)
-        if start is HttpStart.UNDECIDED:
-            late = await detected(opener, self._reactor, idle=self._limits.idle_timeout, app=sock)
-            if late in HTTP:
-                connection.reads_http = True
-                await self._serve_http(connection, request, opener, late)
-                return
-        app = PlainEnd(sock, "the app", self._reactor.buffers)
+        app = PlainEnd(found, "the app", self._reactor.buffers)
         if self.config.proxy_protocol:
             app.transmit(proxy_header_of(connection, request, connection.opener))
         connection.step(ConnectionStep.RELAY)
-        await relay(opener, app, connection.flow, self._limits.idle_timeout, self._reactor)
+        await relay(client, app, connection.flow, self._limits.idle_timeout, self._reactor)
 
-    async def _serve_http(self, connection: Connection, request: Request, opener: End, start: HttpStart) -> None:
+    async def _serve_http(self, connection: Connection, request: Request, client: End, start: HttpStart) -> None:
         reactor, idle_timeout = self._reactor, self._limits.idle_timeout
-        drop_dialled(connection, reactor.poller)  # made before it was known what the client speaks
         connection.step(ConnectionStep.RELAY)
         if start is HttpStart.UNDECIDED:
-            start = await detected(opener, reactor, idle=idle_timeout)
+            start = await detected(client, reactor, idle=idle_timeout)
         done: asyncio.Future[None] = reactor.loop.create_future()
         session = HttpSession(
             self._http,
             connection,
             ClientCertHeader(self.config, request),
-            opener,
+            client,
             start,
             prove=partial(self._registry.prove, connection),
             on_end=partial(set_done, done),
@@ -237,63 +203,68 @@ class Inbound:
             await run_to_end(session.relay, done, idle_timeout, reactor)
         finally:
             session.close()
-        if not opener.ended:  # a reset over what it still sends would overtake the last answer
+        if not client.ended:  # a reset over what it still sends would overtake the last answer
             connection.part(connection.opener)
+
+    async def _dialled(self, connection: Connection) -> socket.socket:
+        """The app's socket, which may have been dialled to find out what the client speaks."""
+        return connection.dialled or await self._connect(connection)
 
     async def _connect(self, connection: Connection) -> socket.socket:
         return await connect(connection, self.config.app, self._reactor.poller, self._limits.connect_timeout)
 
-    async def _opening(self, connection: Connection, so_far: bytearray) -> _Opening:
+    async def _opening_strict(self, connection: Connection, so_far: bytearray) -> _Opening:
+        return _TLS
+
+    async def _opening_permissive(self, connection: Connection, so_far: bytearray) -> _Opening:
         """What the client's first bytes, which are read into ``so_far``, show."""
-        mode, limits = self.config.mode, self._limits
-        if mode is Mode.STRICT:
-            return _TLS
         connection.step(ConnectionStep.DETECT)
+        limits = self._limits
         http = self.config.protocol is Protocol.HTTP  # whose clients speak first
-        if mode is Mode.PERMISSIVE:
-            with connection.phase("detect"):
-                silent = limits.idle_timeout if http else limits.detect_timeout
-                shown = await self._first_bytes(connection, so_far, silent)
-            if shown is _PLAINTEXT and not so_far:
-                self._check_probe(connection)
-            if shown is not None:
-                return shown
-        if mode is Mode.DISABLE:
-            # ``so_far``: it came with a load balancer's header.
-            if http or so_far or not await self._is_allowed_or_no_probe(connection, so_far):
-                return _PLAINTEXT
-            if self.config.proxy_protocol:
-                return _PLAINTEXT
-        elif http or self.config.proxy_protocol:
+        with connection.phase("detect"):
+            shown = await self._opening_within(
+                connection, so_far, limits.idle_timeout if http else limits.detect_timeout
+            )
+        if shown is not None:
+            if not so_far and not self._plaintext_is_allowed(connection):
+                await self._raise_if_probe(connection, so_far)
+            return shown
+        if http or self.config.proxy_protocol:
             return _PLAINTEXT
-        elif not self._plaintext_is_allowed(connection):
-            return await self._first_bytes(connection, so_far, limits.handshake_timeout) or _PLAINTEXT
-        # If the app speaks first, its client is silent until then: dial the app to find out.
-        app = await self._connect(connection)
-        if await self._first_to_speak(connection.opener, app, so_far) is FirstBytes.TLS:
+        rules = self._gate.rules
+        asks = rules is not None and rules.asks  # then before the app is dialled, and an app that speaks first waits
+        if asks or not self._plaintext_is_allowed(connection):
+            return await self._opening_within(connection, so_far, limits.handshake_timeout) or _PLAINTEXT
+        if await self._first_to_speak(connection, so_far) is FirstBytes.TLS:
             return await self._whose_tls(connection, so_far)
         return _PLAINTEXT
 
-    def _check_probe(self, connection: Connection) -> None:
-        """Of a client that has ended without a byte: raise, unless what the app says first may go to it.
+    async def _opening_disabled(self, connection: Connection, so_far: bytearray) -> _Opening:
+        """Plaintext, whatever it begins with. ``so_far`` came with a load balancer's header."""
+        connection.step(ConnectionStep.DETECT)
+        if self.config.protocol is Protocol.HTTP or so_far:
+            return _PLAINTEXT
+        if not self._plaintext_is_allowed(connection):
+            await self._raise_if_probe(connection, so_far)
+        elif not self.config.proxy_protocol:
+            await self._first_to_speak(connection, so_far)
+        return _PLAINTEXT
+
+    def _plaintext_is_allowed(self, connection: Connection) -> bool:
+        return self._gate.judge(self._request(connection, None, None)).allowed
+
+    async def _raise_if_probe(self, connection: Connection, so_far: bytearray) -> None:
+        """Raise ClosedEarlyError if a client whose plaintext would be denied ends without a byte.
 
         It was denied nothing: it is a probe of the port, as load balancers send them.
         """
-        if not self._gate.judge(self._request(connection, None, None)).allowed:
-            raise ClosedEarlyError("the peer closed the connection before it sent a byte")
-
-    async def _is_allowed_or_no_probe(self, connection: Connection, so_far: bytearray) -> bool:
-        """Whether it is allowed. One that is to be denied has a moment to end without a byte: that raises."""
-        if self._gate.judge(self._request(connection, None, None)).allowed:
-            return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.detect_timeout):
                 await first_bytes(connection.opener, so_far, self._reactor.poller)
                 if not so_far:
                     raise ClosedEarlyError("the peer closed the connection before it sent a byte")
-        return False
 
-    async def _first_bytes(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
+    async def _opening_within(self, connection: Connection, so_far: bytearray, timeout: float) -> _Opening | None:
         """None if the client says nothing for ``timeout`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -316,17 +287,13 @@ class Inbound:
                 return _TLS if hello.is_of_mesh else _Opening(False, hello.sni, foreign=True)
         return _TLS
 
-    def _plaintext_is_allowed(self, connection: Connection) -> bool:
-        """As far as policies go: a provider may still deny it, before the app is dialled."""
-        rules = self._gate.rules
-        if rules is not None and rules.asks:
-            return False  # then it is asked before the app is dialled, and an app that speaks first waits
-        return self._gate.judge(self._request(connection, None, None)).allowed
+    async def _first_to_speak(self, connection: Connection, so_far: bytearray) -> FirstBytes:
+        """Dial the app for a silent client: the app may speak first. Wait until one of the two sends bytes, or ends.
 
-    async def _first_to_speak(self, client: socket.socket, app: socket.socket, so_far: bytearray) -> FirstBytes:
-        """Wait until one of the two sends bytes, or ends. As long as the app has sent nothing, the client's first bytes
-        are examined: a ClientHello may be late. If the app sends first, the connection is plaintext.
+        As long as the app has sent nothing, a PERMISSIVE client's first bytes are examined: a ClientHello may be late.
+        If the app sends first, the connection is plaintext.
         """
+        client, app = connection.opener, await self._connect(connection)
         judged, limits = self.config.mode is Mode.PERMISSIVE, self._limits
         try:
             async with asyncio.timeout(limits.idle_timeout) as deadline:
@@ -373,6 +340,14 @@ class Inbound:
         connection.reach(Stage.SESSION)
         connection.step(ConnectionStep.RELAY)
         await self.tunnels.serve(connection, engine, peer)
+
+
+#: How each mode finds out what a client opens with.
+_OPENINGS: dict[Mode, Callable[[Inbound, Connection, bytearray], Awaitable[_Opening]]] = {
+    Mode.STRICT: Inbound._opening_strict,
+    Mode.PERMISSIVE: Inbound._opening_permissive,
+    Mode.DISABLE: Inbound._opening_disabled,
+}
 
 
 def _alpn(config: InboundConfig) -> tuple[str, ...]:

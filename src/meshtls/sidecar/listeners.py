@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from meshtls.address import Address
 from meshtls.observe.events import Direction, Outcome
@@ -18,24 +18,16 @@ from meshtls.sidecar.gate import Gate, gate_of
 from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.outbound import Outbound
-from meshtls.sidecar.reporter import Serve
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import InboundConfig, Limits, Mode, OutboundConfig, SidecarConfig, leads_back
-from meshtls.sidecar.sockets import peer_of
+from meshtls.sidecar.sockets import abort, peer_of
 from meshtls.sidecar.tunnel.origin import Handover, baggage_of
 from meshtls.sidecar.view import POLICIES, MeshView, Routes, changes
+from meshtls.spiffeid import SpiffeId
 
-__all__ = ["Binding", "ListenerDeps", "Listeners", "Take"]
+__all__ = ["Binding", "ListenerDeps", "Listeners"]
 
 D = TypeVar("D", Inbound, Outbound)
-
-
-class Take(Protocol):
-    """Takes an accepted socket. ``remote`` is the address of the end that speaks TLS."""
-
-    def __call__(
-        self, sock: socket.socket, direction: Direction, remote: str, handler: Inbound | Outbound, gate: Gate, /
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +35,11 @@ class ListenerDeps:
     """What all listeners of a sidecar share."""
 
     name: str
+    spiffe_id: SpiffeId
+    #: Other processes listen on the same addresses.
     shared: bool
     runtime: Runtime
     tasks: asyncio.TaskGroup
-    take: Take
-    #: Runs the connection's phases in a task of its own.
-    start: Callable[[Connection, Serve], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -163,7 +154,7 @@ class Listeners:
         route, policy, verifier = view.routes.inbound[at], view.policies[at], self._shared.runtime.verifier
         gate = gate_of(policy, verifier)
         handler = self._inbound_handler(route, gateway=_is_gateway(at, view.routes), limits=config.limits, gate=gate)
-        take = partial(self._take_inbound, handler, gate)
+        take = partial(self._accept_inbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"inbound[{at}].listen", take, undo))
 
     def _outbound(
@@ -177,7 +168,7 @@ class Listeners:
             dialled=True,
         )
         handler = self._outbound_handler(route, config, gate)
-        take = partial(self._take_outbound, handler, gate)
+        take = partial(self._accept_outbound, handler, gate)
         return Binding(gate, handler, self.listen(route.listen, f"outbound[{at}].listen", take, undo))
 
     def _keep_warm(self, binding: _AnyBinding) -> None:
@@ -203,7 +194,7 @@ class Listeners:
         if renewed or route != binding.handler.config:
             binding.handler.tunnels.drain()
             binding.handler = self._inbound_handler(route, gateway=gateway, limits=config.limits, gate=binding.gate)
-            binding.listener.hand_to(partial(self._take_inbound, binding.handler, binding.gate))
+            binding.listener.hand_to(partial(self._accept_inbound, binding.handler, binding.gate))
 
     def _renew_outbound(self, binding: Binding[Outbound], route: OutboundConfig, config: SidecarConfig) -> int:
         """The number of connections and streams that ended, as they lead to what is not allowed any more."""
@@ -213,7 +204,7 @@ class Listeners:
         del binding.tasks[1:]
         binding.handler = self._outbound_handler(route, config, binding.gate)
         binding.gate.plaintext = not route.proves_peer
-        binding.listener.hand_to(partial(self._take_outbound, binding.handler, binding.gate))
+        binding.listener.hand_to(partial(self._accept_outbound, binding.handler, binding.gate))
         self._keep_warm(binding)
         live, ended = self._shared.runtime.registry.of(binding.gate), 0
         if route.origination != handler.config.origination:
@@ -260,16 +251,32 @@ class Listeners:
             config.limits,
             shared.runtime,
             gate,
-            start=shared.start,
             baggage=baggage_of(config.workload, config.name, config.spiffe_id),
             handover=self._handover,
         )
 
-    def _take_inbound(self, handler: Inbound, gate: Gate, sock: socket.socket) -> None:
-        self._shared.take(sock, Direction.INBOUND, peer_of(sock), handler, gate)
+    def _accept_inbound(self, handler: Inbound, gate: Gate, sock: socket.socket) -> None:
+        connection = self._accepted(sock, Direction.INBOUND, peer_of(sock), gate)
+        if connection is not None:
+            run = partial(self._shared.runtime.reporter.run, phases=handler.serve)
+            self._shared.runtime.registry.start_unproven(connection, run)
 
-    def _take_outbound(self, handler: Outbound, gate: Gate, sock: socket.socket) -> None:
-        self._shared.take(sock, Direction.OUTBOUND, handler.remote, handler, gate)
+    def _accept_outbound(self, handler: Outbound, gate: Gate, sock: socket.socket) -> None:
+        connection = self._accepted(sock, Direction.OUTBOUND, handler.remote, gate)
+        if connection is not None and not handler.serve_without_task(connection):
+            handler.start(connection)
+
+    def _accepted(self, sock: socket.socket, direction: Direction, remote: str, gate: Gate) -> Connection | None:
+        """The connection, with the address of the end that speaks TLS. None if it exceeds the limit, and is closed."""
+        shared, runtime = self._shared, self._shared.runtime
+        connection = Connection(shared.name, shared.spiffe_id, direction, sock, remote, runtime.clock)
+        connection.gate = gate
+        runtime.reporter.opened(connection)
+        if runtime.registry.full:
+            abort(sock, runtime.reactor.poller)
+            runtime.reporter.report(connection, runtime.registry.too_many())
+            return None
+        return connection
 
 
 def _is_gateway(at: int, routes: Routes) -> bool:

@@ -9,7 +9,6 @@ nothing, rather than in the queue of the far side, where their timeouts would ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 
 from meshtls.errors import ConfigError, HandshakeError, HandshakeTimeoutError, UntrustedPeerError
@@ -22,7 +21,6 @@ from meshtls.sidecar.handshake import HTTP2, client_handshake, client_hello, con
 from meshtls.sidecar.recorded_end import network_end
 from meshtls.sidecar.recorded_engine import RecordedOriginatedTls
 from meshtls.sidecar.relay import relay
-from meshtls.sidecar.reporter import Serve
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.scheduler import HandshakeScheduler, QueueDeadline, queue_full
 from meshtls.sidecar.settings import Limits, OutboundConfig
@@ -54,12 +52,11 @@ class Outbound:
         runtime: Runtime,
         gate: Gate,
         *,
-        start: Callable[[Connection, Serve], None],
         baggage: bytes = b"",
         handover: Handover | None = None,
     ) -> None:
-        """``start`` runs a connection's phases in a task of its own. ``baggage`` describes the workload to a tunnel's
-        peers. A connection from an inbound listener of this sidecar takes its origin from ``handover``.
+        """``baggage`` describes the workload to a tunnel's peers. A connection from an inbound listener of this sidecar
+        takes its origin from ``handover``.
         """
         self.config = config
         #: The address of the end that speaks TLS, for all connections.
@@ -75,10 +72,16 @@ class Outbound:
         self._baggage = baggage
         self._handover = handover
         self._tracer = runtime.tracer
-        self.tunnels = self._pool(runtime, lambda connection: start(connection, self.serve)) if config.tunnel else None
+        self._registry = runtime.registry
+        self._reporter = runtime.reporter
+        self.tunnels = self._pool(runtime) if config.tunnel else None
         self._origination = OriginationContexts(config.origination, options) if config.origination else None
         dial, warm = partial(self._dial, self._contexts), config.warm if config.proves_peer else 0
         self.warm = WarmPool(warm, self._contexts, dial, limits, runtime) if warm else None
+
+    def start(self, connection: Connection) -> None:
+        """Take the connection through its phases in a task of its own."""
+        self._registry.start(connection, partial(self._reporter.run, phases=self.serve))
 
     def serve_without_task(self, connection: Connection) -> bool:
         """Carry the connection without a task, through an open tunnel. False if there is none with room."""
@@ -179,8 +182,7 @@ class Outbound:
     async def _relay(self, connection: Connection, dialled: Dialled) -> None:
         sock, engine, _ = dialled
         connection.step(ConnectionStep.RELAY)
-        replay, connection.replay = connection.replay, b""
-        connection.flow.bytes_in -= len(replay)  # the relay counts them again
+        replay = connection.take_replay()
         app = PlainEnd(connection.opener, "the app", self._reactor.buffers, replay, waited=not replay)
         far = TlsEnd(sock, engine, "the peer", self._reactor.buffers)
         await relay(app, far, connection.flow, self._limits.idle_timeout, self._reactor)
@@ -223,10 +225,10 @@ class Outbound:
             return OriginatedTls(contexts)
         return RecordedOriginatedTls(contexts, self._wire_file, lambda: connection.dialled)
 
-    def _pool(self, runtime: Runtime, start: Callable[[Connection], None]) -> TunnelPool:
+    def _pool(self, runtime: Runtime) -> TunnelPool:
         contexts = self._contexts.with_alpn(HTTP2)
         dial = partial(self._dial, contexts)
-        return TunnelPool(PoolDeps(self.config, self._limits, contexts, runtime, dial, self._relay, start))
+        return TunnelPool(PoolDeps(self.config, self._limits, contexts, runtime, dial, self._relay, self.start))
 
 
 class HandshakeSlots:

@@ -126,10 +126,6 @@ class Reporter:
         for observer in self._observers:
             observer.give(event, sidecar)
 
-    def _tell_all(self, event: Ended | RequestEnded, sidecar: str) -> None:
-        for observer in self._all:
-            observer.give(event, sidecar)
-
     def opened(self, connection: Connection) -> None:
         """Note that a connection or a stream was opened."""
         connection.events = self
@@ -142,7 +138,9 @@ class Reporter:
         if self._requests is not None:
             self._requests.give(result, connection.sidecar)
         if self._all:
-            self._tell_all(RequestEnded(connection.number, result), connection.sidecar)
+            event = RequestEnded(connection.number, result)
+            for observer in self._all:
+                observer.give(event, connection.sidecar)
 
     async def run(self, connection: Connection, phases: Serve) -> None:
         """Take the connection through its phases in this task, report how it ended, and close its sockets."""
@@ -168,29 +166,27 @@ class Reporter:
     def report(self, connection: Connection, error: BaseException | None) -> Outcome:
         """Report how a connection ended; ``error`` None is a clean end. Raises nothing but what ends the process."""
         with of_connection(connection):
-            return self._report(connection, error)
-
-    def _report(self, connection: Connection, error: BaseException | None) -> Outcome:
-        outcome, detail = _CLEAN if error is None else _ending(connection, error)
-        connection.step(_PART if connection.partings else _END)
-        connection.reported = True
-        wanted = not (connection.is_tunnel and outcome.allowed)
-        if wanted or self._all:
-            result = connection.result(outcome, detail)
-            if wanted:
-                self._results.give(result, connection.sidecar)
-            if self._all:
-                ended = Ended(
-                    connection.number,
-                    result,
-                    connection.is_tunnel,
-                    connection.trace,
-                    connection.shares_id,
-                    connection.timed,
-                    connection.resumed,
-                )
-                self._tell_all(ended, connection.sidecar)
-        return outcome
+            outcome, detail = _CLEAN if error is None else _ending(connection, error)
+            connection.step(_PART if connection.partings else _END)
+            connection.reported = True
+            wanted = not (connection.is_tunnel and outcome.allowed)
+            if wanted or self._all:
+                result = connection.result(outcome, detail)
+                if wanted:
+                    self._results.give(result, connection.sidecar)
+                if self._all:
+                    ended = Ended(
+                        connection.number,
+                        result,
+                        connection.is_tunnel,
+                        connection.trace,
+                        connection.shares_id,
+                        connection.timed,
+                        connection.resumed,
+                    )
+                    for observer in self._all:
+                        observer.give(ended, connection.sidecar)
+            return outcome
 
     def close(self, sidecar: str) -> None:
         """Log how many results and events were lost, if that was not logged yet."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -14,33 +13,29 @@ from meshtls.admin.serving import admin_notice, serving_admin
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
 from meshtls.errors import ConfigError, LocalIdentityError, RequestError
-from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestResult
+from meshtls.observe.events import Outcome
 from meshtls.observe.health import answer_probe
 from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
 from meshtls.sidecar.admin import SidecarAdmin
 from meshtls.sidecar.brief_http import BriefHttp
 from meshtls.sidecar.changes import Changes, Prepared, in_force, prepared
-from meshtls.sidecar.connection import Connection, EndedError
+from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.crl_files import CrlFiles, JudgedByFiles
 from meshtls.sidecar.early import NOTHING_EARLY, Early
-from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.identity import NamedSource, end_after_withdrawal, follow_trust
-from meshtls.sidecar.inbound import Inbound
 from meshtls.sidecar.listener import Listener
 from meshtls.sidecar.listeners import ListenerDeps, Listeners
 from meshtls.sidecar.metrics.service import SidecarMetrics
 from meshtls.sidecar.metrics.state import count_rotations
 from meshtls.sidecar.off_loop import off_loop
-from meshtls.sidecar.outbound import Outbound
 from meshtls.sidecar.partings import Partings
 from meshtls.sidecar.reactor import Reactor, running_reactor
 from meshtls.sidecar.registry import Registry
-from meshtls.sidecar.reporter import OnRequest, OnResult, Reporter, Serve
+from meshtls.sidecar.reporter import OnRequest, OnResult, Reporter
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.services import Services
 from meshtls.sidecar.settings import Limits, Mode, SidecarConfig
-from meshtls.sidecar.sockets import abort
 from meshtls.sidecar.states import SIDECAR, SidecarState, SidecarStep
 from meshtls.sidecar.tracing.service import SidecarTracing
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
@@ -102,12 +97,19 @@ class Sidecar:
         self.admin: Address | None = None
         self._open = contextlib.AsyncExitStack()
         self.tracing = SidecarTracing.of(config, self._clock)
+        reporter = Reporter(
+            on_result, reactor.poller, on_request, self._admin.handshakes if self._admin is not None else None
+        )
+        if self._admin is not None:
+            reporter.observe_ends(self._admin.ended)
+        if self.tracing is not None:
+            reporter.observe(self.tracing.tracer)
         self.runtime = Runtime(
             reactor=reactor,
             source=self._source,
             clock=self._clock,
             registry=self.registry,
-            reporter=self._reporter(on_result, on_request, reactor),
+            reporter=reporter,
             partings=Partings(reactor.poller),
             memory=ReceiveMemory(config.limits.tunnel_memory),
             services=Services(self._clock, jwt_bundles),
@@ -115,16 +117,13 @@ class Sidecar:
             wire_file=WireFile(config.insecure_capture, config.name) if config.insecure_capture is not None else None,
             tracer=self.tracing.tracer if self.tracing is not None else None,
         )
-        if self.tracing is not None:
-            self.runtime.reporter.observe(self.tracing.tracer)
         self._tasks = asyncio.TaskGroup()
         shared = ListenerDeps(
             name=config.name,
+            spiffe_id=config.spiffe_id,
             shared=config.workers > 1,
             runtime=self.runtime,
             tasks=self._tasks,
-            take=self._take,
-            start=self._start,
         )
         self.listeners = Listeners(shared)
         self._withdrawal: asyncio.Task[None] | None = None
@@ -262,14 +261,14 @@ class Sidecar:
         It compiles the policies, during which nothing is served: see ``prepare``. Raises ConfigError as ``apply`` does,
         and changes nothing then.
         """
-        return self.take(prepared(self.config, self.view, wanted))
+        return self.apply_prepared(prepared(self.config, self.view, wanted))
 
     async def prepare(self, load: Callable[[], SidecarConfig]) -> Prepared:
         """Load and compile in a thread, and serve meanwhile. Raises what ``load`` raises, and ConfigError."""
         running, in_use = self.config, self.view
         return await off_loop(lambda: prepared(running, in_use, load()), "meshtls policies")
 
-    def take(self, given: Prepared) -> Changes:
+    def apply_prepared(self, given: Prepared) -> Changes:
         """Apply what is prepared. As ``reload``."""
         config = in_force(self.config, given.wanted)
         view = view_of(config, self.view.generation + 1, given.rules)
@@ -345,22 +344,6 @@ class Sidecar:
             address, key, BriefHttp(answer, self._tasks, self.runtime.reactor.poller).take, undo
         )
 
-    def _reporter(self, on_result: OnResult, on_request: OnRequest | None, reactor: Reactor) -> Reporter:
-        admin = self._admin
-        if admin is None:
-            return Reporter(on_result, reactor.poller, on_request)
-
-        def result(one: ConnectionResult) -> None:
-            admin.connection(one)
-            on_result(one)
-
-        def request(one: RequestResult) -> None:
-            admin.request(one)
-            if on_request is not None:
-                on_request(one)
-
-        return Reporter(result, reactor.poller, request, admin.handshakes)
-
     def _step(self, step: SidecarStep) -> None:
         self.state = SIDECAR[self.state][step]
 
@@ -387,24 +370,6 @@ class Sidecar:
         listeners = len(self.listeners.all)
         state = f"{self.state.name.lower()}, {listeners} listeners, {len(self.registry)} connections, {generation}"
         return f"<Sidecar {self.config.name} [{state}]>"
-
-    def _take(
-        self, sock: socket.socket, direction: Direction, remote: str, handler: Inbound | Outbound, gate: Gate
-    ) -> None:
-        config = self.config
-        connection = Connection(config.name, config.spiffe_id, direction, sock, remote, self._clock)
-        connection.gate = gate
-        self.runtime.reporter.opened(connection)
-        if self.registry.full:
-            abort(sock, self.runtime.reactor.poller)
-            self.runtime.reporter.report(connection, self.registry.too_many())
-        elif not handler.serve_without_task(connection):
-            self._start(connection, handler.serve)
-
-    def _start(self, connection: Connection, phases: Serve) -> None:
-        inbound = connection.direction is Direction.INBOUND
-        start = self.registry.start_unproven if inbound else self.registry.start
-        start(connection, partial(self.runtime.reporter.run, phases=phases))
 
 
 async def _cancel_all(tasks: list[asyncio.Task[None]]) -> None:

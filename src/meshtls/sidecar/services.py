@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 from meshtls.bundle import BundleSet
 from meshtls.clock import Clock, SystemClock
+from meshtls.ext_authz.answer import ExtAuthzAnswer
 from meshtls.ext_authz.client import ExtAuthz
 from meshtls.policy.istio.model import JwtRule
 from meshtls.policy.istio.scope import jwt_rules_of
+from meshtls.policy.request import Request
 from meshtls.request_auth.authenticator import RequestAuthenticator
 from meshtls.request_auth.settings import KeySetSettings
 from meshtls.sidecar.settings import SidecarConfig
@@ -84,6 +86,10 @@ class Services:
         if prepared.ext_authz is not older.ext_authz:
             end, self._no_checks_more = self._no_checks_more, asyncio.Event()
             tasks.create_task(self._keep(prepared.ext_authz, self._no_checks_more, end))
+
+    async def check(self, request: Request, provider: str) -> ExtAuthzAnswer:
+        """As ``ExtAuthz.check``, by the providers in use now."""
+        return await self.now.ext_authz.check(request, provider)
 
     def close(self) -> None:
         """End those in use."""

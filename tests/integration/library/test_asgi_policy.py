@@ -317,6 +317,33 @@ class TestWebSocket:
                 message = await socket.receive()
                 assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1008)
 
+    async def test_a_newer_custom_policy_ends_a_websocket_whose_provider_was_not_asked(
+        self, mesh: Mesh, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def decide(request: Any) -> Any:
+            return message("CheckResponse", status={"code": 0}, ok_response={})
+
+        caplog.set_level(logging.INFO, "meshtls.policy")
+        policies = loaded(tmp_path, WEB_MAY_GET)
+        web = client_context(mesh.source("web"), authorize_any())
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(authorization_server(decide))
+            opa = ExtAuthzProvider(name="opa", kind=ProviderKind.GRPC, address=Address("127.0.0.1", port))
+            address = await stack.enter_async_context(served(mesh, policies, ext_authz=[opa]))
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            older = await stack.enter_async_context(session.ws_connect(f"https://{address}/ws", ssl=web))
+            custom = policy("{action: CUSTOM, provider: {name: opa}, rules: [{}]}", name="ask")
+            (tmp_path / "policies.yaml").write_text(WEB_MAY_GET + custom)
+            policies.reload()
+            await older.send_str("denied")
+            closed = await older.receive()
+            assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 1008)
+            denied = "denied: ns[default]-policy[ask] is newer than the request, and its provider was not asked"
+            assert f"closed: WebSocket /ws: {denied}" in [one.getMessage() for one in caplog.records]
+            newer = await stack.enter_async_context(session.ws_connect(f"https://{address}/ws", ssl=web))
+            await newer.send_str("allowed")
+            assert await newer.receive_str() == "allowed"
+
 
 class TestTokens:
     async def test_a_bad_token_is_401_and_a_good_one_names_the_caller(self, mesh: Mesh, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from meshtls.policy.request import Request
 from meshtls.sidecar.connection import Connection, EndedError
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.http.judge import ClientCertHeader, RequestJudge
+from meshtls.sidecar.services import Services
 from meshtls.sidecar.settings import InboundConfig, Protocol
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
@@ -74,7 +75,9 @@ class Judge:
         self.gate = Gate(authorize_any(), rules=compiled(ALLOW))
         self.connection = Connection("b", B, Direction.INBOUND, sock, "127.0.0.1:1", SystemClock())
         #: The parts of a sidecar that a judge uses.
-        self.services = SimpleNamespace(now=SimpleNamespace(authenticator=None))
+        in_use: Any = SimpleNamespace(authenticator=None)
+        self.services: Any = Services(SystemClock())
+        self.services.now = in_use
         reporter = SimpleNamespace(wants_requests=reported, request=lambda _, result: self.told.append(result))
         runtime: Any = SimpleNamespace(reporter=reporter, services=self.services, tracer=None)
         config = InboundConfig(

@@ -18,6 +18,7 @@ import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.errors import RequestError
+from meshtls.ext_authz.asking import Asked, Denied, ask
 from meshtls.lazy_text import LazyText
 from meshtls.memo import Memo
 from meshtls.observe.events import UNRULED, Outcome, RequestContext, RequestResult, RequestTrace, Ruled, Security
@@ -259,25 +260,16 @@ class RequestJudge:
             return True
         matches = contained(lambda: narrow.custom(http, auth))
         if isinstance(matches, Decision):
-            one.decision = matches
-            self._refuse(one, Refuse(403, DENIED_TEXT))
+            found: Asked | Denied = Denied(matches)
+        else:
+            remote_ip = self._request.remote_ip if one.client is None else one.client
+            request = replace(self._request, http=http, auth=auth, remote_ip=remote_ip)
+            found = await ask(matches, request, self._services.check)
+        if isinstance(found, Denied):
+            one.decision = found.decision
+            self._refuse(one, found.refusal)
             return False
-        one.added = ()
-        remote_ip = self._request.remote_ip if one.client is None else one.client
-        request = replace(self._request, http=http, auth=auth, remote_ip=remote_ip)
-        for match in matches:
-            if match.refusal is not None:
-                one.decision = match.refusal
-                self._refuse(one, Refuse(403, DENIED_TEXT))
-                return False
-            answer = await self._services.now.ext_authz.check(request, match.provider)
-            if not answer.allowed:
-                one.decision = match.denied(answer.reason)
-                self._refuse(one, answer.refusal())
-                return False
-            one.added += answer.sent
-            request = replace(request, http=answer.applied_to(request.http or http))
-        one.asked = request.http
+        one.asked, one.added = found.request.http, found.added
         return True
 
     # -- the ruling --

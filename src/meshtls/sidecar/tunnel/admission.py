@@ -15,15 +15,16 @@ from functools import partial
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshtls.address import Address
-from meshtls.errors import LocalIdentityError, MeshtlsError, NotAuthorizedError, PeerError
+from meshtls.errors import LocalIdentityError, MeshtlsError, PeerError
 from meshtls.observe.events import Direction, Outcome
 from meshtls.sidecar.connection import Connection, EndedError, TlsFacts, host_of
 from meshtls.sidecar.custom import ask_providers
-from meshtls.sidecar.ends import PlainEnd
+from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import connect, connect_at_once, drop_dialled
 from meshtls.sidecar.http.detect import HTTP, detected
 from meshtls.sidecar.http.judge import ClientCertHeader
+from meshtls.sidecar.http.opening import admit_client, dial_unless_http
 from meshtls.sidecar.http.session import HttpDeps, HttpSession
 from meshtls.sidecar.proxied import proxy_header_of
 from meshtls.sidecar.runtime import Runtime
@@ -32,6 +33,7 @@ from meshtls.sidecar.sockets import address_of, hang_up
 from meshtls.sidecar.states import ConnectionStep
 from meshtls.sidecar.tunnel.origin import Handover
 from meshtls.sidecar.tunnel.server import TunnelServer
+from meshtls.sidecar.tunnel.session import OnEnd
 from meshtls.sidecar.tunnel.stream_end import StreamEnd
 from meshtls.svid.verifier import valid_until
 from meshtls.svid.verify import VerifiedPeer
@@ -40,6 +42,7 @@ from meshtls.tls.engine import TlsEngine
 from meshtls.wire.http1.start import HttpStart
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError
 from meshtls.wire.http2.headers import ConnectRequest
+from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 from meshtls.wire.origin import forwarded_by
 
@@ -72,15 +75,32 @@ class _RefusedError(MeshtlsError):
 
 
 class Admission:
-    """Admits one tunnel's streams. ``on_request`` answers each CONNECT; ``dials`` runs the dials that have to wait."""
+    """Admits one tunnel's streams, which its ``server`` takes. ``dials`` runs the dials that have to wait."""
 
     def __init__(
-        self, route: AdmissionDeps, tunnel: Connection, engine: TlsEngine, peer: VerifiedPeer, dials: asyncio.TaskGroup
+        self,
+        deps: AdmissionDeps,
+        tunnel: Connection,
+        engine: TlsEngine,
+        peer: VerifiedPeer,
+        dials: asyncio.TaskGroup,
+        on_end: OnEnd,
     ) -> None:
-        self.server: TunnelServer
-        self._route = route
+        """``on_end`` is called when the tunnel is over."""
+        limits, runtime = deps.limits, deps.runtime
+        self.server = TunnelServer(
+            self,
+            TlsEnd(tunnel.opener, engine, "the tunnel's peer", runtime.reactor.buffers),
+            TunnelBounds(limits.tunnel_streams, limits.tunnel_window),
+            runtime.memory,
+            runtime.reactor,
+            idle_timeout=limits.idle_timeout,
+            on_end=on_end,
+        )
+        self._deps = deps
         self._tunnel = tunnel
-        self._engine = engine
+        #: The first authorized stream, or request, proves the tunnel. Raises EndedError.
+        self._prove = partial(runtime.registry.prove, tunnel)
         self._peer = peer
         self._dials = dials
         self._dialling: dict[StreamEnd, asyncio.Task[None]] = {}
@@ -88,15 +108,15 @@ class Admission:
         self._facts = TlsFacts.of(engine, peer)
         self._verified_under = engine.snapshot
         self._expires = valid_until(peer, engine.trust, tunnel.clock.now())
-        self._port = route.config.app.port
-        self._client_cert = ClientCertHeader(route.config, tunnel.request)
-        self._names = _names(route.config, address_of(tunnel.opener))
+        self._port = deps.config.app.port
+        self._client_cert = ClientCertHeader(deps.config, tunnel.request)
+        self._names = _names(deps.config, address_of(tunnel.opener))
 
     def on_request(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
         connection = self._connection(stream.number)
         connection.origin = request.origin
         end = self.server.new_stream_end(stream, partial(self._done, connection))
-        registry = self._route.runtime.registry
+        registry = self._deps.runtime.registry
         crowded = registry.full
         registry.enter(connection, end.break_off)
         if crowded:
@@ -104,12 +124,15 @@ class Admission:
             return
         try:
             self._check(request, connection.started)
-            protocol, rules = self._route.config.protocol, self._route.gate.rules
+            protocol, rules = self._deps.config.protocol, self._deps.gate.rules
             asks = protocol is Protocol.TCP and rules is not None and rules.asks
             if protocol is not Protocol.AUTO and not asks:
                 self._authorize(connection, reads_http=protocol is Protocol.HTTP)
         except _RefusedError as error:
             self.server.refuse(end, error.status, error.why)
+            return
+        except (PeerError, EndedError) as error:
+            self._refuse(end, error)
             return
         if ended:
             end.deliver(b"", True)
@@ -126,7 +149,7 @@ class Admission:
         connection = self._connection()
         connection.peer = self._peer
         refusal = EndedError(Outcome.STREAM_REFUSED, f"{error.code.name}: {error}")
-        self._route.runtime.reporter.report(connection, refusal)
+        self._deps.runtime.reporter.report(connection, refusal)
 
     def _connection(self, number: int = 0) -> Connection:
         """``number`` is the stream's; 0 for one that HTTP/2 has refused already."""
@@ -136,7 +159,7 @@ class Admission:
         )
         connection.facts = self._facts
         connection.is_stream, connection.stream_number = True, number
-        self._route.runtime.reporter.opened(connection)
+        self._deps.runtime.reporter.opened(connection)
         return connection
 
     # -- the verdict --
@@ -156,7 +179,7 @@ class Admission:
         A snapshot is newer with each change of trust and with each rotation of our own SVID.
         """
         try:
-            context = self._route.contexts.current()
+            context = self._deps.contexts.current()
             if context.snapshot is not self._verified_under or now > self._expires:
                 self.server.drain()
                 chain = [certificate.public_bytes(Encoding.DER) for certificate in self._peer.chain]
@@ -170,113 +193,74 @@ class Admission:
             raise _RefusedError(_FORBIDDEN, error) from error
 
     def _authorize(self, connection: Connection, *, reads_http: bool) -> None:
+        """Register and authorize. Raises PeerError, and EndedError."""
         connection.reads_http = reads_http
-        try:
-            connection.admit_stream_of(self._tunnel)
-            if not (reads_http and self._route.gate.rules is not None):
-                self._prove()
-        except PeerError as error:
-            raise _RefusedError(_FORBIDDEN, error) from error
-        except EndedError as error:
-            raise _RefusedError(_UNAVAILABLE, error) from error
+        connection.admit_stream_of(self._tunnel)
+        if not (reads_http and self._deps.gate.rules is not None):
+            self._prove()
+
+    async def _authorize_as(self, connection: Connection, start: HttpStart | None) -> None:
+        """As ``_authorize``. The providers of CUSTOM policies are asked before about a stream that is not HTTP."""
+        if start not in HTTP:
+            deps = self._deps
+            await ask_providers(connection, deps.gate, self._tunnel.request, deps.runtime.services)
+        self._authorize(connection, reads_http=start in HTTP)
 
     async def _ask_first(self, connection: Connection, end: StreamEnd) -> None:
         """Ask the providers of CUSTOM policies, and then go on as ever."""
         try:
-            await self._ask(connection)
-            self._authorize(connection, reads_http=False)
-        except _RefusedError as error:
+            await self._authorize_as(connection, None)
+        except (PeerError, EndedError) as error:
             if not end.over:
-                self.server.refuse(end, error.status, error.why)
+                self._refuse(end, error)
             return
         if not end.over:
             self._connect(connection, end)
 
-    async def _ask(self, connection: Connection) -> None:
-        route = self._route
-        try:
-            await ask_providers(connection, route.gate, self._tunnel.request, route.runtime.services)
-        except PeerError as error:
-            raise _RefusedError(_FORBIDDEN, error) from error
-
-    def _prove(self) -> None:
-        """A tunnel is proven by its first authorized stream, or request. Raises EndedError."""
-        self._route.runtime.registry.prove(self._tunnel)
+    def _refuse(self, end: StreamEnd, error: PeerError | EndedError) -> None:
+        self.server.refuse(end, _FORBIDDEN if isinstance(error, PeerError) else _UNAVAILABLE, error)
 
     # -- HTTP on a stream --
 
     async def _serve_http(self, connection: Connection, end: StreamEnd) -> None:
-        route = self._route
-        limits, reactor = route.limits, route.runtime.reactor
+        http = self._deps.http
+        found: HttpStart | socket.socket | None = None
         try:
-            if route.config.protocol is Protocol.AUTO:
-                start = await self._admit_auto(connection, end)
+            if http.config.protocol is Protocol.HTTP:
+                found = await detected(end, http.runtime.reactor, idle=http.limits.idle_timeout)
             else:
-                start = await detected(end, reactor, idle=limits.idle_timeout)
-            if route.config.protocol is Protocol.AUTO and start not in HTTP:
-                sock = await self._dial(connection, end)
-                if sock is None:
-                    return
-                if start is HttpStart.UNDECIDED:
-                    start = await detected(end, reactor, idle=limits.idle_timeout, app=sock)
-                if start not in HTTP:
-                    self._join(connection, end, sock)
-                    return
-                drop_dialled(connection, reactor.poller)  # made before it was known what the client speaks
-                connection.reads_http = True
-        except _RefusedError as error:
-            end.break_off(error.why)
-            return
-        except EndedError as error:
+                start = await admit_client(http, connection, end, partial(self._authorize_as, connection))
+                found = await dial_unless_http(http, connection, end, start, partial(self._dial, connection, end))
+        except (PeerError, EndedError) as error:
             end.break_off(error)
-            return
-        connection.step(ConnectionStep.RELAY)
-        session = self._sessions[end] = HttpSession(
-            route.http,
-            connection,
-            self._client_cert,
-            end,
-            start,
-            prove=self._prove,
-            on_end=end.closed,
-            on_dialled=partial(self._hand_over, connection),
-        )
-        end.carry(session.relay)
-
-    async def _admit_auto(self, connection: Connection, end: StreamEnd) -> HttpStart:
-        """Authorize the stream as what it begins. If it is silent, it is TCP whose app may speak first; where that is
-        not allowed, it may still begin HTTP.
-        """
-        limits, reactor = self._route.limits, self._route.runtime.reactor
-        with connection.phase("detect"):
-            start = await detected(end, reactor, idle=limits.idle_timeout, silent=limits.detect_timeout)
-        try:
-            if start not in HTTP:
-                await self._ask(connection)
-            self._authorize(connection, reads_http=start in HTTP)
-        except _RefusedError as error:
-            http_may = self._route.gate.rules is not None and isinstance(error.why, NotAuthorizedError)
-            if start is not HttpStart.UNDECIDED or end.ended or not http_may:
-                raise
-            connection.reads_http = True  # a change of policy meanwhile must not end it as TCP
-            start = await detected(end, reactor, idle=limits.idle_timeout)
-            if start not in HTTP:
-                raise
-            self._authorize(connection, reads_http=True)
-        return start
+        if isinstance(found, socket.socket):
+            self._join(connection, end, found)
+        elif found is not None:
+            connection.step(ConnectionStep.RELAY)
+            session = self._sessions[end] = HttpSession(
+                http,
+                connection,
+                self._client_cert,
+                end,
+                found,
+                prove=self._prove,
+                on_end=end.closed,
+                on_dialled=partial(self._hand_over, connection),
+            )
+            end.carry(session.relay)
 
     def _hand_over(self, connection: Connection, sock: socket.socket) -> None:
-        if self._route.handover is not None:
+        if self._deps.handover is not None:
             forwarded = forwarded_by(connection.origin, host_of(self._tunnel.remote))
-            tracer = self._route.runtime.tracer
+            tracer = self._deps.runtime.tracer
             if tracer is not None:
                 forwarded = forwarded._replace(traceparent=tracer.of_connection(connection).traceparent.encode())
-            self._route.handover.put(sock.getsockname()[:2], forwarded)
+            self._deps.handover.put(sock.getsockname()[:2], forwarded)
 
     # -- the app --
 
     def _connect(self, connection: Connection, end: StreamEnd) -> None:
-        sock = connect_at_once(connection, self._route.config.app)
+        sock = connect_at_once(connection, self._deps.config.app)
         if sock is not None:
             self._hand_over(connection, sock)
             self._join(connection, end, sock)
@@ -290,9 +274,9 @@ class Admission:
 
     async def _dial(self, connection: Connection, end: StreamEnd) -> socket.socket | None:
         """None if the app can't be reached: the stream ends with that."""
-        route, poller = self._route, self._route.runtime.reactor.poller
+        deps, poller = self._deps, self._deps.runtime.reactor.poller
         try:
-            sock = await connect(connection, route.config.app, poller, route.limits.connect_timeout)
+            sock = await connect(connection, deps.config.app, poller, deps.limits.connect_timeout)
         except EndedError as error:
             if not end.over and end.stream.answered:
                 end.break_off(error, ErrorCode.CONNECT_ERROR)
@@ -309,8 +293,8 @@ class Admission:
         connection.step(ConnectionStep.RELAY)
         if not end.stream.answered:
             self.server.accept(end)
-        app = PlainEnd(sock, "the app", self._route.runtime.reactor.buffers)
-        if self._route.config.proxy_protocol:
+        app = PlainEnd(sock, "the app", self._deps.runtime.reactor.buffers)
+        if self._deps.config.proxy_protocol:
             app.transmit(proxy_header_of(connection, connection.request, self._tunnel.opener))
         end.join(app, connection.flow, app_opened=False)
 
@@ -323,8 +307,8 @@ class Admission:
             task.cancel()
         if connection.dialled is not None:
             hang_up(connection.dialled, error, self.server.poller)
-        self._route.runtime.registry.leave(connection)
-        self._route.runtime.reporter.report(connection, error)
+        self._deps.runtime.registry.leave(connection)
+        self._deps.runtime.reporter.report(connection, error)
 
 
 def _names(config: InboundConfig, local: Address) -> frozenset[bytes]:

@@ -89,8 +89,8 @@ class PoolState(Enum):
 class TunnelPool:
     """``take`` carries a connection without a task if a tunnel has room; ``carry`` waits for one, or dials one."""
 
-    def __init__(self, route: PoolDeps) -> None:
-        self._route = route
+    def __init__(self, deps: PoolDeps) -> None:
+        self._deps = deps
         self._tunnels: list[_Tunnel] = []
         self._dialling: asyncio.Future[MeshtlsError | None] | None = None
         self._plain_until = float("-inf")
@@ -110,7 +110,7 @@ class TunnelPool:
         if tunnel is None:
             return False
         end = self._open(tunnel, connection, partial(self._done, tunnel, connection))
-        self._route.runtime.registry.enter(connection, end.break_off)
+        self._deps.runtime.registry.enter(connection, end.break_off)
         self._join(end, connection)
         return True
 
@@ -124,7 +124,7 @@ class TunnelPool:
 
     async def _carry_once(self, connection: Connection) -> bool:
         while True:
-            tunnel = self._with_room(self._route.runtime.clock.now())
+            tunnel = self._with_room(self._deps.runtime.clock.now())
             if tunnel is not None:
                 await self._carry_on(tunnel, connection)
                 return True
@@ -162,7 +162,7 @@ class TunnelPool:
             tunnel.client.break_off(error)
 
     def _with_room(self, now: datetime) -> _Tunnel | None:
-        snapshot = self._route.contexts.current().snapshot
+        snapshot = self._deps.contexts.current().snapshot
         for tunnel in self._tunnels[::-1]:
             if tunnel.snapshot is not snapshot or tunnel.expires < now:
                 tunnel.client.drain()
@@ -173,7 +173,7 @@ class TunnelPool:
         return None
 
     def _is_plain(self) -> bool:
-        return self._route.runtime.clock.monotonic() < self._plain_until
+        return self._deps.runtime.clock.monotonic() < self._plain_until
 
     # -- one connection on a tunnel --
 
@@ -186,9 +186,8 @@ class TunnelPool:
         return end
 
     def _join(self, end: StreamEnd, connection: Connection) -> None:
-        replay, connection.replay = connection.replay, b""
-        connection.flow.bytes_in -= len(replay)  # the relay counts them again
-        app = PlainEnd(connection.opener, "the app", self._route.runtime.reactor.buffers, replay, waited=not replay)
+        replay = connection.take_replay()
+        app = PlainEnd(connection.opener, "the app", self._deps.runtime.reactor.buffers, replay, waited=not replay)
         end.join(app, connection.flow, app_opened=True)
 
     def _done(self, tunnel: _Tunnel, connection: Connection, end: StreamEnd, error: Exception | None) -> None:
@@ -199,11 +198,11 @@ class TunnelPool:
                 error = final
             else:
                 connection.break_off = None
-                self._route.start(connection)
+                self._deps.start(connection)
                 return
         hang_up(connection.opener, error, tunnel.client.poller)
-        self._route.runtime.registry.leave(connection)
-        self._route.runtime.reporter.report(connection, error)
+        self._deps.runtime.registry.leave(connection)
+        self._deps.runtime.reporter.report(connection, error)
 
     async def _carry_on(self, tunnel: _Tunnel, connection: Connection) -> None:
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
@@ -229,19 +228,19 @@ class TunnelPool:
         dialling = self._dialling = asyncio.get_running_loop().create_future()
         failure: MeshtlsError | None = None
         try:
-            dialled = await self._route.dial(connection)
+            dialled = await self._deps.dial(connection)
         except MeshtlsError as error:
             failure = error
             raise
         else:
             tunnel = self._tunnel(connection, dialled) if speaks_http2(dialled.engine) else None
             if tunnel is None:
-                self._plain_until = self._route.runtime.clock.monotonic() + _PLAIN_SECONDS
+                self._plain_until = self._deps.runtime.clock.monotonic() + _PLAIN_SECONDS
         finally:
             self._dialling = None
             dialling.set_result(failure)
         if tunnel is None:
-            await self._route.relay(connection, dialled)
+            await self._deps.relay(connection, dialled)
         elif not tunnel.client.can_open:
             raise tunnel.failure or EndedError(Outcome.HANDSHAKE_FAILED, "the peer takes no streams on a new tunnel")
         else:
@@ -250,16 +249,16 @@ class TunnelPool:
 
     def _tunnel(self, connection: Connection, dialled: Dialled) -> _Tunnel:
         sock, engine, peer = dialled
-        limits = self._route.limits
-        expires = valid_until(peer, engine.trust, self._route.runtime.clock.now())
+        limits = self._deps.limits
+        expires = valid_until(peer, engine.trust, self._deps.runtime.clock.now())
         connection.dialled = None  # from here on the socket is the tunnel's
         # CONNECT names the configured destination, or the address at which we reached the peer.
-        authority = str(self._route.config.destination or peer_of(sock)).encode()
+        authority = str(self._deps.config.destination or peer_of(sock)).encode()
         client = TunnelClient(
-            TlsEnd(sock, engine, "the tunnel's peer", self._route.runtime.reactor.buffers),
+            TlsEnd(sock, engine, "the tunnel's peer", self._deps.runtime.reactor.buffers),
             TunnelBounds(limits.tunnel_streams, limits.tunnel_window),
-            self._route.runtime.memory,
-            self._route.runtime.reactor,
+            self._deps.runtime.memory,
+            self._deps.runtime.reactor,
             authority,
             expected_streams=min(
                 (one.client.allowed_streams for one in self._tunnels if one.client.allowed_streams),
@@ -279,14 +278,14 @@ class TunnelPool:
         self._allowed_streams = tunnel.client.allowed_streams or 1
         tunnel.failure = error
         if isinstance(error, EndedError) and error.parting is not None:
-            self._route.runtime.partings.add(error.parting)
+            self._deps.runtime.partings.add(error.parting)
         elif error is None:
-            close(sock, self._route.runtime.reactor.poller)
+            close(sock, self._deps.runtime.reactor.poller)
         else:
-            abort(sock, self._route.runtime.reactor.poller)
+            abort(sock, self._deps.runtime.reactor.poller)
 
     def __repr__(self) -> str:
-        config, streams = self._route.config, [tunnel.client for tunnel in self._tunnels]
+        config, streams = self._deps.config, [tunnel.client for tunnel in self._tunnels]
         return f"<TunnelPool {config.peer} {config.to} [{self.state.value}] {streams}>"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.reactor import Reactor
@@ -14,40 +14,46 @@ from meshtls.wire.http2.headers import ConnectRequest
 from meshtls.wire.http2.settings import TunnelBounds
 from meshtls.wire.http2.streams import Stream
 
-__all__ = ["TunnelServer"]
+__all__ = ["StreamOwner", "TunnelServer"]
 
-OnRequest = Callable[[Stream, ConnectRequest, bool], None]
-OnRefused = Callable[[ProtocolError], None]
 #: The server waits longer than the client before it drains a tunnel without streams: the client may be opening one.
 _IDLE_FACTOR = 2
 
 
+class StreamOwner(Protocol):
+    """What decides on the streams of a tunnel."""
+
+    def on_request(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
+        """Answer this CONNECT by ``TunnelServer.new_stream_end`` and then ``accept`` or ``refuse``. ``ended``: the peer
+        sends no bytes.
+        """
+
+    def on_refused(self, error: ProtocolError) -> None:
+        """HTTP/2 has refused a stream already."""
+
+
 class TunnelServer(Session):
-    """``on_request`` answers each CONNECT by ``new_stream_end`` and then ``accept`` or ``refuse``. ``on_refused`` is
-    called for each that HTTP/2 has refused already.
-    """
+    """Takes the streams of one tunnel from a peer, for ``owner`` to answer."""
 
     def __init__(
         self,
+        owner: StreamOwner,
         end: TlsEnd,
         bounds: TunnelBounds,
         memory: ReceiveMemory,
         reactor: Reactor,
         *,
         idle_timeout: float,
-        on_request: OnRequest,
-        on_refused: OnRefused,
         on_end: OnEnd,
     ) -> None:
-        self._on_request = on_request
-        self._on_refused = on_refused
+        self._owner = owner
         super().__init__(end, bounds, memory, reactor, client=False, idle_timeout=idle_timeout, on_end=on_end)
 
     def refused(self, error: ProtocolError) -> None:
-        self._on_refused(error)
+        self._owner.on_refused(error)
 
     def requested(self, stream: Stream, request: ConnectRequest, ended: bool) -> None:
-        self._on_request(stream, request, ended)
+        self._owner.on_request(stream, request, ended)
 
     def new_stream_end(self, stream: Stream, on_done: OnDone) -> StreamEnd:
         """Take what arrives on the stream; it goes to the app once ``StreamEnd.join`` names it."""

@@ -6,12 +6,10 @@ import asyncio
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import Connection, EndedError
-from meshtls.sidecar.ends import TlsEnd
 from meshtls.sidecar.tunnel.admission import Admission, AdmissionDeps
 from meshtls.sidecar.tunnel.server import TunnelServer
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.tls.engine import TlsEngine
-from meshtls.wire.http2.settings import TunnelBounds
 
 __all__ = ["Tunnels"]
 
@@ -19,8 +17,8 @@ __all__ = ["Tunnels"]
 class Tunnels:
     """The tunnels that peers have into one inbound listener."""
 
-    def __init__(self, route: AdmissionDeps) -> None:
-        self._route = route
+    def __init__(self, deps: AdmissionDeps) -> None:
+        self._deps = deps
         self.live: set[TunnelServer] = set()
         self._draining = False
 
@@ -33,20 +31,8 @@ class Tunnels:
                 ended.set_result(error)
 
         async with asyncio.TaskGroup() as dials:
-            admission = Admission(self._route, tunnel, engine, peer, dials)
-            runtime = self._route.runtime
-            end = TlsEnd(tunnel.opener, engine, "the tunnel's peer", runtime.reactor.buffers)
-            server = admission.server = TunnelServer(
-                end,
-                TunnelBounds(self._route.limits.tunnel_streams, self._route.limits.tunnel_window),
-                runtime.memory,
-                runtime.reactor,
-                idle_timeout=self._route.limits.idle_timeout,
-                on_request=admission.on_request,
-                on_refused=admission.on_refused,
-                on_end=on_end,
-            )
-            error = await self._run(server, tunnel, ended)
+            admission = Admission(self._deps, tunnel, engine, peer, dials, on_end)
+            error = await self._run(admission.server, tunnel, ended)
         if error is not None:
             raise error
 
@@ -70,4 +56,4 @@ class Tunnels:
             server.drain()
 
     def __repr__(self) -> str:
-        return f"<Tunnels {self._route.config.listen} [{len(self.live)} live]>"
+        return f"<Tunnels {self._deps.config.listen} [{len(self.live)} live]>"
