@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from meshtls.ext_authz.header_rules import is_passed, is_value
+from meshtls.ext_authz.header_rules import is_value
 from meshtls.wire.http import HttpRequest, Refuse
+from meshtls.wire.http_rules import may_be_set
 
 __all__ = ["ExtAuthzAnswer", "HeaderChanges", "ProviderError", "UnaskableError"]
 
@@ -40,14 +41,14 @@ class HeaderChanges(msgspec.Struct, frozen=True, kw_only=True):
     def apply(self, headers: Headers) -> Headers:
         """The request's headers with the changes. What frames the message, and what tells of the caller, stays."""
         present = {name for name, _ in headers}
-        setting = [one for one in self.set if is_passed(one[0])]
-        setting += [one for one in self.replaced if is_passed(one[0]) and one[0] in present]
+        setting = [one for one in self.set if may_be_set(one[0])]
+        setting += [one for one in self.replaced if may_be_set(one[0]) and one[0] in present]
         replaced = {name for name, _ in setting}
         changed = [one for one in headers if one[0] not in replaced] + setting
         present |= replaced
-        changed += [one for one in self.added if is_passed(one[0]) and one[0] not in present]
-        changed += [one for one in self.appended if is_passed(one[0])]
-        removed = {name for name in self.removed if is_passed(name)}
+        changed += [one for one in self.added if may_be_set(one[0]) and one[0] not in present]
+        changed += [one for one in self.appended if may_be_set(one[0])]
+        removed = {name for name in self.removed if may_be_set(name)}
         return tuple(one for one in changed if one[0] not in removed)
 
 
@@ -78,5 +79,5 @@ class ExtAuthzAnswer(msgspec.Struct, frozen=True, kw_only=True):
     def sent(self) -> Headers:
         """Those of ``headers`` that may stand in an answer to the client."""
         return tuple(
-            [(name, value.strip(" \t")) for name, value in self.headers if is_passed(name) and is_value(value)]
+            [(name, value.strip(" \t")) for name, value in self.headers if may_be_set(name) and is_value(value)]
         )

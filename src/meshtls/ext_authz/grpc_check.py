@@ -14,12 +14,12 @@ from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from meshtls.ext_authz.answer import ExtAuthzAnswer, HeaderChanges, ProviderError
-from meshtls.ext_authz.header_rules import latin_1, utf_8
 from meshtls.ext_authz.settings import ExtAuthzProvider
 from meshtls.policy.request import Request
 from meshtls.proto.envoy import auth_pb, core_pb
 from meshtls.proto.envoy.auth_grpc import AuthorizationStub
 from meshtls.wire.http import HttpRequest
+from meshtls.wire.http_rules import latin_1, utf_8
 
 __all__ = ["answer_of", "check_by_grpc", "check_request"]
 

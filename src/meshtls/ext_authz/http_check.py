@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshtls.ext_authz.answer import ExtAuthzAnswer, HeaderChanges, ProviderError, UnaskableError
-from meshtls.ext_authz.header_rules import is_passed, is_value, matches
+from meshtls.ext_authz.header_rules import is_value, matches
 from meshtls.ext_authz.settings import ExtAuthzProvider
 from meshtls.http_client import HttpClient, HttpClientError, HttpResponse
 from meshtls.wire.http import HttpRequest
-from meshtls.wire.http_rules import is_token
+from meshtls.wire.http_rules import is_token, may_be_set
 
 __all__ = ["MAX_BODY", "check_by_http"]
 
@@ -56,7 +56,7 @@ def _asked(provider: ExtAuthzProvider, http: HttpRequest) -> Iterator[tuple[str,
     yield "content-length", "0"
     ours = {name for name, _ in provider.include_additional_headers}
     for name, value in http.headers:
-        passed = name not in ours and (is_passed(name) or name == "x-forwarded-client-cert")
+        passed = name not in ours and (may_be_set(name) or name == "x-forwarded-client-cert")
         if passed and is_value(value) and matches(name, provider.include_request_headers):
             yield name, value
     yield from provider.include_additional_headers
@@ -78,4 +78,4 @@ def _allowed(provider: ExtAuthzProvider, response: HttpResponse) -> ExtAuthzAnsw
 
 
 def _chosen(response: HttpResponse, patterns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(one for one in response.headers if is_passed(one[0]) and matches(one[0], patterns))
+    return tuple(one for one in response.headers if may_be_set(one[0]) and matches(one[0], patterns))

@@ -18,7 +18,7 @@ from meshtls.config.reading import Found, Rule, RuleProblems
 from meshtls.errors import RequestError
 from meshtls.ext_authz.header_rules import is_value
 from meshtls.scalars import shown
-from meshtls.wire.http_rules import is_token
+from meshtls.wire.http_rules import FRAMING, is_token, latin_1, utf_8
 
 __all__ = ["AddedHeader", "ExtAuthzProvider", "ProviderKind", "exposure"]
 
@@ -46,9 +46,10 @@ class AddedHeader(NamedTuple):
 
 def _header(text: str) -> AddedHeader:
     name, colon, value = text.partition(":")
-    if not colon or not is_token(name) or not is_value(value.strip()):
+    value = latin_1(value.strip())
+    if not colon or not is_token(name) or name.lower() in FRAMING or not is_value(value):
         raise RequestError(f"wanted a header such as 'x-asked-by: sidecar', got {shown(text)}")
-    return AddedHeader(name.lower(), value.strip())
+    return AddedHeader(name.lower(), value)
 
 
 def _path_prefix(text: str) -> str:
@@ -59,7 +60,7 @@ def _path_prefix(text: str) -> str:
 
 _HEADER_PATTERN: Value[str] = Value("header name, a star at an end", _header_pattern, {"type": "string"})
 _HEADER: Value[AddedHeader] = Value(
-    "name: value", _header, {"type": "string", "pattern": "^[^:]+:"}, lambda one: f"{one.name}: {one.value}"
+    "name: value", _header, {"type": "string", "pattern": "^[^:]+:"}, lambda one: f"{one.name}: {utf_8(one.value)}"
 )
 _PATH_PREFIX: Value[str] = Value("path", _path_prefix, {"type": "string", "pattern": "^/"})
 _HTTP_ONLY = (

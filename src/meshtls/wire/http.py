@@ -151,6 +151,8 @@ class HttpFilter(Protocol):
     #: Nothing more will be written to the app, or to the client: half-close it after what is taken.
     app_finished: bool
     client_finished: bool
+    #: Why a request that was allowed can't be written for the app, while it is told that it was answered with 500.
+    unwritable: str
     #: What is wrong with the app, where it did not answer what it got; empty as long as nothing is.
     app_fault: str
 

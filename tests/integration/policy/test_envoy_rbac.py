@@ -48,7 +48,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "source.principal": (*IDS, "*", "example.org/*", "*web"),
     "source.namespace": ("default", "fr*", "*"),
     "source.ip": ("127.0.0.0/8", "10.0.0.0/8"),
-    "request.headers[x-user]": ("x", "x*", "*y", "*", "xy", "x,y"),
+    "request.headers[x-user]": ("x", "x*", "*y", "*", "xy", "x,y", "é", "é*", "*é"),
     "request.headers[X-User]": ("x", "*"),
 }
 SOURCES, OPERATIONS = ("principals", "namespaces", "ipBlocks"), ("hosts", "methods", "paths", "paths", "ports")
@@ -75,7 +75,7 @@ TARGETS = (
 )
 METHODS = ("GET", "GET", "POST", "PUT", "DELETE", "PATCH")
 HOSTS = ("b", "b", "B", "b.shop", "B.Shop", "b:80", "x.test", "b.shop:80")
-USERS = ((), (), ("x",), ("xy",), ("x", "y"), ("",), ("zy",))
+USERS = ((), (), ("x",), ("xy",), ("x", "y"), ("",), ("zy",), ("é",), ("éx",), ("xé",))
 PREFIXES = {"to": "operation", "from": "source"}
 
 
@@ -89,7 +89,9 @@ class Sample:
 
     def head(self, number: int) -> bytes:
         users = "".join(f"x-user: {user}\r\n" for user in self.users)
-        return f"{self.method} {self.target} HTTP/1.1\r\nHost: {self.host}\r\nx-set: {number}\r\n{users}\r\n".encode()
+        return f"{self.method} {self.target} HTTP/1.1\r\nHost: {self.host}\r\nx-set: {number}\r\n{users}\r\n".encode(
+            errors="surrogateescape"
+        )
 
 
 @dataclass
@@ -256,6 +258,37 @@ async def test_envoy_allows_a_header_by_one_of_its_lines_and_the_sidecar_by_each
             sample = Sample(None, "GET", "/", "b", users)
             assert await client.status(sample, 0, port) == theirs
             assert await client.status(sample, 0, b.inbound.port) == ours
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("action", "theirs"), [("DENY", (403, 200, 200)), ("ALLOW", (200, 403, 403))])
+async def test_envoy_and_the_sidecar_compare_headers_as_utf_8(
+    tmp_path: Path, action: str, theirs: tuple[int, ...]
+) -> None:
+    spec: Json = {"action": action, "rules": [{"when": [{"key": "request.headers[x-user]", "values": ["Köln"]}]}]}
+    policies: list[Json] = [
+        {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {"name": "users", "namespace": "default"},
+            "spec": spec,
+        }
+    ]
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(OURS.bundle.to_pem() + PARTNER.bundle.to_pem())
+    chain, key = write(as_b(), tmp_path, "server")
+    client = Client(tmp_path)
+    async with (
+        started_envoy(tmp_path, rbac_bootstrap([policies], chain=chain, key=key, roots=roots)) as envoy,
+        web_app() as app,
+        governed(app.address, texts(policies), protocol=Protocol.HTTP, mode=Mode.PERMISSIVE) as b,
+    ):
+        port = await envoy.port("plaintext")
+        # In UTF-8, in Latin-1, and in ASCII.
+        for user, status in zip(("Köln", "K\udcf6ln", "Koln"), theirs, strict=True):
+            sample = Sample(None, "GET", "/", "b", (user,))
+            assert await client.status(sample, 0, port) == status
+            assert await client.status(sample, 0, b.inbound.port) == status
 
 
 def texts(policies: list[Json]) -> str:

@@ -204,6 +204,7 @@ def test_explain_of_a_dry_run_policy_says_what_it_would_do(cli: Cli) -> None:
     ("rule", "option", "matching", "other"),
     [
         ("{when: [{key: 'request.headers[x-user]', values: [ann]}]}", "--header", "X-User=ann", "X-User=b"),
+        ("{when: [{key: 'request.headers[x-user]', values: [Köln]}]}", "--header", "X-User=Köln", "X-User=K\udcf6ln"),
         ("{when: [{key: 'request.auth.claims[group]', values: [a]}]}", "--claim", 'group=["a"]', "group=b"),
         ("{when: [{key: request.auth.presenter, values: [a]}]}", "--claim", "azp=a", "azp=b"),
         ("{when: [{key: connection.sni, values: [web.test]}]}", "--sni", "web.test", "b.test"),

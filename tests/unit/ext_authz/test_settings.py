@@ -73,6 +73,11 @@ def test_every_key_is_read() -> None:
     )
 
 
+def test_an_additional_header_is_sent_as_utf_8() -> None:
+    [opa] = providers(*HTTP, "include_additional_headers: ['x-city: Köln']")
+    assert opa.include_additional_headers == (AddedHeader("x-city", "Köln".encode().decode("latin-1")),)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

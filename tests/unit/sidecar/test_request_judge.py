@@ -7,6 +7,7 @@ import gc
 import socket
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,6 +139,28 @@ def test_a_request_that_comes_again_is_forwarded_and_reported_as_the_first_was(j
         assert [(one.path, one.status, one.detail) for one in judge.told] == [
             ("/x", 200, "allowed by ns[default]-policy[web]-rule[0]")
         ] * 3
+
+
+@pytest.mark.parametrize(
+    ("unwritable", "outcome", "detail"),
+    [
+        ("the request can't be written", Outcome.INTERNAL_ERROR, "the request can't be written"),
+        ("", Outcome.OK, "allowed by ns[default]-policy[web]-rule[0]"),
+    ],
+)
+def test_a_request_that_cannot_be_written_is_reported_as_a_failure_and_not_as_an_answer(
+    judge: Judge, unwritable: str, outcome: Outcome, detail: str
+) -> None:
+    for why in ("", unwritable, ""):
+        ruling = judge.rule(RED)
+        assert isinstance(ruling, Forward)
+        assert ruling.answered is not None
+        judge.judge.unwritable = partial(str, why)
+        ruling.answered(500)
+    if judge.told:
+        alright = (Outcome.OK, 500, "allowed by ns[default]-policy[web]-rule[0]")
+        found = [(one.context.outcome, one.status, str(one.context.detail)) for one in judge.told]
+        assert found == [alright, (outcome, 500, detail), alright]
 
 
 def test_a_header_that_a_policy_reads_decides_on_each_request(judge: Judge) -> None:

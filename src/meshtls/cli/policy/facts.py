@@ -15,7 +15,7 @@ from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
 from meshtls.wire.http1.fields import MessageError, read_field
 from meshtls.wire.http1.request import is_target
-from meshtls.wire.http_rules import NOT_JUDGED, is_host, is_method, is_token
+from meshtls.wire.http_rules import NOT_JUDGED, is_host, is_method, is_token, latin_1
 
 __all__ = ["PLAINTEXT", "Facts", "caller", "ip_address"]
 
@@ -72,12 +72,20 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
             if not is_token(name):
                 raise _refused("header", "a field's name", name)
             try:
-                _, field = read_field(f"{name}:{value}", {})
+                _, field = read_field(f"{name}:{_field_value(value)}", {})
             except MessageError as error:
                 raise RequestError(f"header {shown(name)}: {error}; {_ANSWER}") from error
             if field[0] not in NOT_JUDGED:
                 headers.append(field)
         return HttpRequest(method, host, path, tuple(headers))
+
+
+def _field_value(text: str) -> str:
+    """As its bytes come in a request: of an argument of a command those that were given, UTF-8 or not."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError:  # half of a pair that JSON or YAML escaped
+        return latin_1(text)
 
 
 def _refused(what: str, wanted: str, got: str, advice: str = "") -> RequestError:

@@ -34,6 +34,7 @@ from meshtls.policy.istio.match import (
 from meshtls.policy.istio.model import Condition, MeshSettings, Operation, Source
 from meshtls.policy.istio.paths import Paths, is_template
 from meshtls.scalars import plain_or_shown, shown
+from meshtls.wire.http_rules import latin_1
 
 __all__ = ["Anchor", "Clause", "Dialect", "Term", "condition_term", "header_of", "operation_term", "source_term"]
 
@@ -233,26 +234,38 @@ def _strings(
 
 
 def _any_string(
-    get: Callable[[F], Sequence[str]], *, star_matches_empty: bool = False
+    get: Callable[[F], Sequence[str]],
 ) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[F], bool], tuple[Key, ...] | None]]:
     """Of several texts, one of which has to match."""
 
     def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[F], bool], tuple[Key, ...] | None]:
-        strings = Strings(values, star_matches_empty=star_matches_empty)
+        strings = Strings(values)
         return lambda facts: any(map(strings.matches, get(facts))), strings.keys
 
     return build
 
 
-def _every_string(
-    get: Callable[[F], Sequence[str]], *, star_matches_empty: bool = False
-) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[F], bool], tuple[Key, ...] | None]]:
-    """Of several texts, at least one, all of which have to match."""
+def _any_line(
+    get: Callable[[HttpFacts], Sequence[str]],
+) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]]:
+    """Of the values of a header, one of which has to match. A star matches an empty one, too."""
 
-    def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[F], bool], tuple[Key, ...] | None]:
-        strings = Strings(values, star_matches_empty=star_matches_empty)
+    def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]:
+        strings = Strings(map(latin_1, values), star_matches_empty=True)
+        return lambda facts: any(map(strings.matches, get(facts))), strings.keys
 
-        def test(facts: F) -> bool:
+    return build
+
+
+def _every_line(
+    get: Callable[[HttpFacts], Sequence[str]],
+) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]]:
+    """Of the values of a header, at least one, all of which have to match."""
+
+    def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]:
+        strings = Strings(map(latin_1, values), star_matches_empty=True)
+
+        def test(facts: HttpFacts) -> bool:
             found = get(facts)
             return bool(found) and all(map(strings.matches, found))
 
@@ -368,7 +381,9 @@ def _came_several(values: Sequence[str]) -> str:
 def _came_lines(values: Sequence[str]) -> str:
     if not values:
         return "no such header"
-    return _came_several(values) + (", each of which counts" if len(values) > 1 else "")
+    # In messages a value is the text that its bytes are in UTF-8.
+    texts = [one.encode("latin-1", "replace").decode("utf-8", "backslashreplace") for one in values]
+    return _came_several(texts) + (", each of which counts" if len(values) > 1 else "")
 
 
 _PRINCIPAL: _Field[ConnectionFacts] = _Field(
@@ -507,8 +522,8 @@ def _condition_field(key: str) -> _Field[Any]:
             True,
             read,
             lambda facts: _came_lines(sent(facts)),
-            _any_string(read, star_matches_empty=True),
-            every=_every_string(sent, star_matches_empty=True),
+            _any_line(read),
+            every=_every_line(sent),
             further=lambda wanted: (Anchor("header names", True, _named_headers, (Key(KeyKind.EXACT, header),)),),
         )
     if key.startswith(_CLAIMS) and key.endswith("]") and (inner := key[len(_CLAIMS) : -1]):

@@ -19,6 +19,7 @@ from meshtls.policy.istio.fields_values import (
     JWKS,
     JWKS_URI,
     NAMESPACE_PATTERN,
+    OUTPUT_HEADER,
     PATH,
     PATTERN,
     PORT,
@@ -286,15 +287,15 @@ _JWT_RULE = Table(
         ),
         Field("fromParams", "The query parameters with the token.", TEXT, Shape.LIST, "from_params"),
         Field("fromCookies", "The cookies with the token.", TEXT, Shape.LIST, "from_cookies"),
-        Field("outputPayloadToHeader", "The header in which the app gets the payload, in base64url.", HEADER, Shape.ONE,
-              "output_payload_to_header"),
+        Field("outputPayloadToHeader", "The header in which the app gets the payload, in base64url.", OUTPUT_HEADER,
+              Shape.ONE, "output_payload_to_header"),
         Field(
             "outputClaimToHeaders",
             "Headers in which the app gets single claims.",
             Table(
                 "outputClaimToHeader",
                 (
-                    Field("header", "The header.", HEADER, Shape.ONE, "header", required=True),
+                    Field("header", "The header.", OUTPUT_HEADER, Shape.ONE, "header", required=True),
                     Field("claim", "The claim.", CLAIM, Shape.ONE, "claim", required=True),
                 ),
                 lambda place, header, claim: (header, claim),

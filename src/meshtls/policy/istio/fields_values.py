@@ -21,6 +21,7 @@ from meshtls.errors import RequestError
 from meshtls.policy.istio.fields import Value
 from meshtls.redaction import shown_url
 from meshtls.scalars import duration, shown, whole_number
+from meshtls.wire.http_rules import may_be_set
 
 __all__ = [
     "CLAIM",
@@ -37,6 +38,7 @@ __all__ = [
     "NAME",
     "NAMESPACE",
     "NAMESPACE_PATTERN",
+    "OUTPUT_HEADER",
     "PATH",
     "PATTERN",
     "PORT",
@@ -63,6 +65,10 @@ _CREATED = re.compile(
 _SEGMENT = re.compile(r"[a-zA-Z0-9\-._~%!$&'()+,;:@=]*", re.ASCII)
 _IP_BLOCK = re.compile(r"[0-9A-Fa-f.:]{1,45}(/[0-9]{1,3})?", re.ASCII)
 _LONGEST_SERVICE_ACCOUNT = 320
+#: By these proxies tell an app who calls, and apps trust them.
+_OF_PROXIES = frozenset(
+    ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip")
+)
 _FLAGS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
     **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
@@ -190,6 +196,20 @@ def _header(text: str) -> str:
     return text
 
 
+def _output_header(text: str) -> str:
+    name = _header(text).lower()
+    if not may_be_set(name):
+        raise RequestError(
+            f"wanted a header that a token may set, got {shown(text)}: it frames the request, is of one connection, or"
+            " is the header by which a sidecar tells who calls"
+        )
+    if name.replace("_", "-") in _OF_PROXIES:
+        raise RequestError(
+            f"wanted a header that a token may set, got {shown(text)}: by it proxies tell the app who calls"
+        )
+    return text
+
+
 def _created(text: str) -> datetime:
     found = _CREATED.fullmatch(text)
     if found:
@@ -250,6 +270,7 @@ PORT = Value("a port as text, 1 to 65535", lambda text: str(_port(text)))
 PORT_NUMBER = Value("a port, 1 to 65535", _port, Plain.NUMBER)
 PATH = Value("a path, `prefix*`, `*suffix`, `*` or a template", _path)
 HEADER = Value("a header's name", _header)
+OUTPUT_HEADER = Value("a header's name, none of a proxy or of framing", _output_header)
 CLAIM = Value("a claim's name", _text)
 JWKS = Value("a JSON Web Key Set", _jwks)
 JWKS_URI = Value("a URI", _jwks_uri)

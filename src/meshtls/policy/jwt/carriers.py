@@ -13,6 +13,7 @@ import msgspec
 
 from meshtls.policy.istio.model import JwtRule, TokenHeader
 from meshtls.wire.http import HttpRequest
+from meshtls.wire.http_rules import latin_1
 
 __all__ = ["Carrier", "Carriers", "without_carriers"]
 
@@ -49,7 +50,7 @@ class Carriers:
             for name in rule.from_params if is_told else _DEFAULT_PARAMS:
                 self._params.setdefault(name, []).append(number)
             for name in dict.fromkeys(rule.from_cookies):
-                self._cookies.setdefault(name, []).append(number)
+                self._cookies.setdefault(latin_1(name), []).append(number)
 
     def find(self, request: HttpRequest) -> tuple[Carrier, ...]:
         """Every part of the request in which one of the rules looks for a token: headers first, then the query."""
@@ -107,7 +108,7 @@ def without_carriers(request: HttpRequest, carriers: Collection[Carrier]) -> Htt
 
 def _after(place: TokenHeader, value: str) -> str | None:
     """The text after the prefix, None without it. The case of a scheme's name is not significant (RFC 9110, 11.1)."""
-    value, prefix = value.strip(" \t"), place.prefix.rstrip(" ")
+    value, prefix = value.strip(" \t"), latin_1(place.prefix.rstrip(" "))
     beginning = value[: len(prefix)]
     if place.name.lower() == "authorization":
         prefix, beginning = prefix.lower(), beginning.lower()

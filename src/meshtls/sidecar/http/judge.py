@@ -39,7 +39,7 @@ from meshtls.wire.trace_context import passed_on
 
 __all__ = ["ClientCertHeader", "RequestJudge"]
 
-_SWITCHING, _SUCCESS = 101, range(200, 300)
+_SWITCHING, _SUCCESS, _UNWRITABLE = 101, range(200, 300), 500
 #: Requests of a connection whose rulings are remembered, and decisions.
 _MOST_KNOWN = 8
 _UNDECIDED = Decision.of(PolicyVerdict.NEEDS_HTTP)
@@ -127,6 +127,8 @@ class RequestJudge:
         self.unreachable: str | None = None
         #: The filter's ``app_fault``.
         self.app_fault: Callable[[], str] = str
+        #: The filter's ``unwritable``.
+        self.unwritable: Callable[[], str] = str
         self._security = Security.PLAINTEXT if request.peer is None else Security.MUTUAL_TLS
 
     def __call__(self, http: HttpRequest, answer: Answer) -> Cancel | None:
@@ -377,21 +379,23 @@ class RequestJudge:
         """``timed`` says when this request came, where ``one`` is an earlier one that it repeats."""
         http = one.http
         ms = (time.monotonic() - timed.began) * 1000
-        context = self._context_of(one)
+        context = self._context_of(one, self.unwritable() if status == _UNWRITABLE else "")
         result = RequestResult(context, timed.started, http.method, http.host, http.path, status, ms, timed.trace)
         self._reporter.request(self._connection, result)
 
-    def _context_of(self, one: Judged) -> RequestContext:
+    def _context_of(self, one: Judged, unwritable: str) -> RequestContext:
         decision = one.decision
         fault = self.app_fault() if decision.allowed else ""
-        alone = not one.shadow and not one.audit and self.unreachable is None and not fault
+        alone = not one.shadow and not one.audit and self.unreachable is None and not fault and not unwritable
         if alone:
             known = self._contexts.get(id(decision))
             if known is not None and known[0] is decision:
                 return known[1]
         outcome = Outcome.OK if decision.allowed else one.denied
         detail: str | LazyText = decision.reason if decision.allowed else decision.words
-        if decision.allowed and self.unreachable is not None:
+        if unwritable:
+            outcome, detail = Outcome.INTERNAL_ERROR, unwritable
+        elif decision.allowed and self.unreachable is not None:
             outcome, detail = Outcome.CONNECT_FAILED, self.unreachable
         elif fault:
             outcome, detail = Outcome.APP_FAILED, fault

@@ -79,6 +79,7 @@ class HttpSession:
         def make_filter(on_change: Callable[[], None]) -> HttpFilter:
             made = kind(self._judge, on_change, deps.http_limits, self._judge.unjudged)
             self._judge.app_fault = lambda: made.app_fault
+            self._judge.unwritable = lambda: made.unwritable
             return made
 
         reactor = deps.runtime.reactor

@@ -91,6 +91,7 @@ class Http1Filter:
         self.app_finished = False
         self.client_finished = False
         self.app_fault = ""
+        self.unwritable = ""
         self._judge = judge
         self._on_change = on_change
         self._on_unjudged = on_unjudged
@@ -312,7 +313,9 @@ class Http1Filter:
         try:
             data = request_bytes(head, ruling.request)
         except MessageError as error:
+            self.unwritable = str(error)
             exchange.tell(error.status)
+            self.unwritable = ""
             self._refuse(exchange, Refuse(error.status, f"{error}\n"))
             return
         exchange.stage = _FORWARDED

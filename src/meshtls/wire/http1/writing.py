@@ -12,11 +12,10 @@ from http import HTTPStatus
 from meshtls.wire.http import HttpRequest, Refuse
 from meshtls.wire.http1.fields import MessageError, named
 from meshtls.wire.http1.request import CHUNKED, RequestHead, is_target
-from meshtls.wire.http_rules import NOT_JUDGED, is_host, is_method
+from meshtls.wire.http_rules import FRAMING, is_host, is_method
 
 __all__ = ["answer_bytes", "field_lines", "request_bytes", "trailer_bytes"]
 
-_FRAMING = NOT_JUDGED | {"host", "upgrade"}
 _NOT_IN_VALUES = re.compile(r"[\0-\x08\x0a-\x1f\x7f\u0100-\U0010ffff]")
 _IN_VALUES = dict.fromkeys((*range(9), *range(10, 32), 127), "?")
 _OTHERWISE, _LOWEST, _HIGHEST = 500, 200, 599
@@ -126,7 +125,7 @@ def answer_bytes(refuse: Refuse, *, method: str = "GET", closes: bool = True, ol
 
 def _may_name(name: str) -> bool:
     try:
-        return named(name)[0] == name and name not in _FRAMING
+        return named(name)[0] == name and name not in FRAMING
     except MessageError:
         return False
 

@@ -75,6 +75,7 @@ class Http2Filter:
         self.reads_client = self.reads_app = True
         self.app_finished = self.client_finished = False
         self.app_fault = ""
+        self.unwritable = ""
         #: The app is connected.
         self._app_begun = False
 
@@ -262,7 +263,9 @@ class Http2Filter:
         try:
             block = forward_block(head, forward.request, app.writer)
         except ValueError:
+            self.unwritable = _UNWRITABLE.text.rstrip()
             self._refuse(exchange, _UNWRITABLE)
+            self.unwritable = ""
             return True
         flow = exchange.request
         stream = exchange.app = app.open(block, ended=flow is None)

@@ -16,7 +16,7 @@ from meshtls.wire.http2.fields import (
     Text,
     is_value,
 )
-from meshtls.wire.http_rules import has_port, is_host, is_method, is_token, may_be_trailer
+from meshtls.wire.http_rules import FRAMING, has_port, is_host, is_method, is_token, may_be_trailer
 
 __all__ = [
     "RequestHead",
@@ -246,6 +246,8 @@ def forward_block(head: RequestHead, request: HttpRequest, writer: BlockWriter) 
     judged = head.request
     if request.path is not judged.path or request.method is not judged.method or request.host is not judged.host:
         _check_target(request, connect=not head.scheme)
+    if request.headers is not judged.headers:
+        _check_added(request.headers, judged.headers)
     fields: list[Text] = [one for one in request.headers if not head.protocol or one[0] != "upgrade"]
     if head.trailers:
         fields.append((b"te", b"trailers"))
@@ -254,6 +256,15 @@ def forward_block(head: RequestHead, request: HttpRequest, writer: BlockWriter) 
     head.written = writer.block(pseudo, fields, head.never)
     head.written_for = request
     return head.written
+
+
+def _check_added(headers: tuple[tuple[str, str], ...], before: tuple[tuple[str, str], ...]) -> None:
+    """Raises ValueError for a field that was added to those of the judged request, and that only we may write."""
+    own = len(before)
+    added = headers[own:] if headers[:own] == before else tuple(set(headers).difference(before))
+    for name, _ in added:
+        if name in FRAMING:
+            raise ValueError(f"wanted no field that is of the connection, or frames the message, got {name}")
 
 
 def _check_target(request: HttpRequest, *, connect: bool) -> None:

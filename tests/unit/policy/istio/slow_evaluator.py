@@ -269,6 +269,8 @@ def header(condition: Condition, request: Request, denies: bool) -> Iterable[tup
     if request.http is None:
         return [(True, None) for one in (values, not_values) if one]
     name = condition.key.removeprefix("request.headers[").removesuffix("]").lower()
+    # A policy is UTF-8, and so are headers to it, whose bytes are here as Latin-1.
+    values, not_values = (tuple(one.encode().decode("latin-1") for one in of) for of in (values, not_values))
     lines = [value for one, value in request.http.headers if one == name]
     joined = [",".join(lines), ", ".join(lines)] if lines else []
 

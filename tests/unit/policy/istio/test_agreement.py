@@ -50,6 +50,8 @@ METHODS = ("GET", "POST", "G*", "*T", "*")
 PATHS = ("/", "/a", "/a/*", "*/b", "*", "/a/{*}", "/a/{*}/b", "/a/{**}", "/{**}/b", "/{*}/{*}", "/a/{**}/b", "/a//b")
 PORTS = ("80", "8080")
 SUBJECTS = ("iss/sub", "iss/*", "*/sub", "*", "iss*", "*sub", "https://i/u", "*u", "iss")
+#: The header value "é", as it comes.
+IN_UTF_8 = "Ã©"
 TEXTS = ("x", "x*", "*y", "*", "xy", "z", "*a*b")
 
 Any_ = st.SearchStrategy[Any]
@@ -100,7 +102,7 @@ KEYS = {
     "request.auth.claims[group]": TEXTS,
     "request.auth.claims[realm][roles]": TEXTS,
     "request.auth.claims[scope]": TEXTS,
-    "request.headers[X-User]": (*TEXTS, "x,zy", "x, zy", "x,*"),
+    "request.headers[X-User]": (*TEXTS, "x,zy", "x, zy", "x,*", "é", "é*", "*é"),
     "destination.ip": BLOCKS,
     "destination.port": PORTS,
     "connection.sni": (*HOSTS, "*.Shop"),
@@ -164,7 +166,7 @@ HTTP = st.builds(
         ("/", "/a", "/a/", "/a/c", "/a/c/b", "/a//b", "/a/b", "/b", "/a?x=/a/b", "/a/c#/b", "", "/a/c*/b", "/é/b", "*")
     ),
     headers=st.lists(
-        st.tuples(st.sampled_from(("x-user", "accept")), st.sampled_from(("x", "zy", ""))), max_size=3
+        st.tuples(st.sampled_from(("x-user", "accept")), st.sampled_from(("x", "zy", "", IN_UTF_8, "xé"))), max_size=3
     ).map(tuple),
 )
 REQUESTS = st.builds(

@@ -686,6 +686,33 @@ REFUSED: dict[str, tuple[Any, str, Any]] = {
         f"{_JWT}.outputPayloadToHeader: wanted the name of a header, got ':path'",
         jwt(outputPayloadToHeader="path"),
     ),
+    **{
+        f"the payload in {name}": (
+            jwt(outputPayloadToHeader=name),
+            f"{_JWT}.outputPayloadToHeader: wanted a header that a token may set, got {name!r}: it frames the request,"
+            " is of one connection, or is the header by which a sidecar tells who calls",
+            jwt(outputPayloadToHeader=f"x-{name}"),
+        )
+        for name in (
+            *("Host", "Content-Length", "transfer-encoding", "connection", "Upgrade", "TE", "keep-alive", "trailer"),
+            *("proxy-connection", "http2-settings", "expect", "X-Forwarded-Client-Cert", "x_forwarded-client_cert"),
+        )
+    },
+    "a claim in the sidecar's header": (
+        jwt(outputClaimToHeaders=[{"header": "X-Forwarded-Client-Cert", "claim": "sub"}]),
+        f"{_JWT}.outputClaimToHeaders[0].header: wanted a header that a token may set, got 'X-Forwarded-Client-Cert':"
+        " it frames the request, is of one connection, or is the header by which a sidecar tells who calls",
+        jwt(outputClaimToHeaders=[{"header": "X-Client-Cert", "claim": "sub"}]),
+    ),
+    **{
+        f"a claim in {name}": (
+            jwt(outputClaimToHeaders=[{"header": name, "claim": "sub"}]),
+            f"{_JWT}.outputClaimToHeaders[0].header: wanted a header that a token may set, got {name!r}: by it proxies"
+            " tell the app who calls",
+            jwt(outputClaimToHeaders=[{"header": f"{name}-user", "claim": "sub"}]),
+        )
+        for name in ("Forwarded", "X-Forwarded-For", "x_forwarded_proto", "X-Real-IP")
+    },
     "no mode of TLS": (
         tls(sni="a"),
         f"{_TLS}.mode: this field is required, and it is missing",

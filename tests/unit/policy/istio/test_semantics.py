@@ -193,6 +193,11 @@ USER = "request.headers[X-User]"
 BOB_AND_EVE = request(headers=(("x-user", "bob"), ("x-user", "eve")))
 
 
+def in_utf_8(*values: str) -> Request:
+    """A request with these values of the header, as a client sends them that writes UTF-8."""
+    return request(headers=tuple(("x-user", value.encode().decode("latin-1")) for value in values))
+
+
 def unless(*values: str) -> Rule:
     """A rule for all but these values of the header."""
     return Rule(place=rule().place, conditions=(Condition(key=USER, not_values=values),))
@@ -455,6 +460,29 @@ VERDICTS: dict[str, V] = {
     ),
     "item 21: a header": (when("request.headers[X-User]", "bob"), request(headers=(("x-user", "bob"),)), ALLOW),
     "item 21: another value of it": (when("request.headers[X-User]", "bob"), request(headers=(("x-user", "b"),)), DENY),
+    "item 21: a header beyond ASCII is compared as UTF-8": (when(USER, "Köln"), in_utf_8("Köln"), ALLOW),
+    "item 21: a DENY of a header beyond ASCII": (deny(rule(when={USER: ("Köln",)})), in_utf_8("Köln"), DENY),
+    "item 21: a DENY of a header beyond ASCII, of others": (deny(rule(when={USER: ("Köln",)})), in_utf_8("Ulm"), ALLOW),
+    "item 21: a DENY of a header beyond ASCII, in Latin-1": (
+        deny(rule(when={USER: ("Köln",)})),
+        request(headers=(("x-user", "Köln"),)),
+        ALLOW,
+    ),
+    "item 21: a prefix beyond ASCII": (deny(rule(when={USER: ("Kö*",)})), in_utf_8("Köln"), DENY),
+    "item 21: a suffix beyond ASCII": (deny(rule(when={USER: ("*öln",)})), in_utf_8("Köln"), DENY),
+    "item 21: a suffix beyond ASCII, of others": (deny(rule(when={USER: ("*öln",)})), in_utf_8("Köl"), ALLOW),
+    "item 21: a DENY of joined lines beyond ASCII": (
+        deny(rule(when={USER: ("東京,Köln",)})),
+        in_utf_8("東京", "Köln"),
+        DENY,
+    ),
+    "item 21: an ALLOW that excludes a header beyond ASCII": (policy(unless("Köln")), in_utf_8("Köln"), DENY),
+    "item 21: an ALLOW that excludes another beyond ASCII": (policy(unless("Ulm")), in_utf_8("Köln"), ALLOW),
+    "item 21: a claim beyond ASCII": (
+        when("request.auth.claims[city]", "Köln"),
+        request(auth=RequestAuth("https://i/u", claims={"city": "Köln"})),
+        ALLOW,
+    ),
     "item 21: a header that is missing": (when("request.headers[X-User]", "*"), request(), DENY),
     "item 21: a header that is empty is there": (
         when("request.headers[X-User]", "*"),
@@ -828,6 +856,22 @@ EXPLANATIONS: dict[str, tuple[AuthorizationPolicy, Request, bool, str]] = {
         f"denied: no ALLOW rule matches. The peer is {CLIENT}; the request is GET /, on port 8080. The nearest is"
         f" ns[shop]-policy[p]-rule[0] ({SHOP}), which fails in when request.headers[X-User]: wanted bob, got bob, eve,"
         " each of which counts. Send what the rule wants, or add a rule that allows this.",
+    ),
+    "a header beyond ASCII": (
+        deny(rule(when={USER: ("Köln",)})),
+        in_utf_8("Köln"),
+        True,
+        f"denied by ns[shop]-policy[d]-rule[0] ({SHOP}), a DENY rule that matches when request.headers[X-User]: wanted"
+        f" 'Köln', got 'Köln'. The peer is {CLIENT}; the request is GET /, on port 8080. Send what the rule does not"
+        " match, or change the rule.",
+    ),
+    "a header that is not UTF-8": (
+        when(USER, "Köln"),
+        request(headers=(("x-user", "K\xf6ln"),)),
+        True,
+        f"denied: no ALLOW rule matches. The peer is {CLIENT}; the request is GET /, on port 8080. The nearest is"
+        f" ns[shop]-policy[p]-rule[0] ({SHOP}), which fails in when request.headers[X-User]: wanted 'Köln', got"
+        " K\\xf6ln. Send what the rule wants, or add a rule that allows this.",
     ),
     "an ALLOW that misses": (
         ONLY_CLIENT,

@@ -280,9 +280,13 @@ def test_the_number_of_tokens_is_bounded() -> None:
 
 CUSTOM = JwtRule(
     issuer=ISSUER.name,
-    from_headers=(TokenHeader(name="X-Token", prefix="jwt-"), TokenHeader(name="x-plain")),
+    from_headers=(
+        TokenHeader(name="X-Token", prefix="jwt-"),
+        TokenHeader(name="x-plain"),
+        TokenHeader(name="x-e", prefix="é "),
+    ),
     from_params=("tok en",),
-    from_cookies=("session",),
+    from_cookies=("session", "séance"),
 )
 
 
@@ -297,6 +301,8 @@ CUSTOM = JwtRule(
         (lambda token: request(("cookie", f"a=b; session={token}; c=d")), request(("cookie", "a=b; c=d"))),
         (lambda token: request(("cookie", f"session={token}; c=d")), request(("cookie", "c=d"))),
         (lambda token: request(("cookie", f'session="{token}"')), request()),
+        (lambda token: request(("cookie", f"sÃ©ance={token}")), request()),
+        (lambda token: request(("x-e", f"Ã© {token}")), request()),
     ],
 )
 def test_a_token_is_taken_from_where_the_rule_says(carried: Callable[[str], HttpRequest], kept: HttpRequest) -> None:

@@ -512,10 +512,14 @@ def test_a_request_is_forwarded_as_the_ruling_has_it() -> None:
     ],
 )
 def test_a_ruling_that_cannot_be_written_becomes_500_and_no_byte_goes_on(changed: HttpRequest) -> None:
-    around = Around(lambda _: Forward(changed)).client(get("/", "X: 1", "Y: 2"))
+    told: list[tuple[int, str]] = []
+    around = Around(lambda _: Forward(changed, lambda status: told.append((status, around.filter.unwritable))))
+    around.client(get("/", "X: 1", "Y: 2"))
     assert around.statuses == [500]
     assert around.to_app == b""
     assert not around.filter.wants_app
+    [(status, why)] = told
+    assert (status, why.startswith("the ruling's request has "), around.filter.unwritable) == (500, True, "")
 
 
 def test_a_ruling_may_add_a_value_beyond_ascii() -> None:

@@ -63,6 +63,10 @@ def denying(request: HttpRequest) -> Ruling:
     return DENIED if request.path.startswith("/denied") or ("deny", "yes") in request.headers else Forward(request)
 
 
+def fixed(ruling: Ruling, request: HttpRequest) -> Ruling:
+    return ruling
+
+
 def at(path: str, fields: Fields = GET) -> Fields:
     return [(name, path if name == ":path" else value) for name, value in fields]
 
@@ -122,14 +126,34 @@ def test_the_ruling_may_change_the_head() -> None:
         HttpRequest("GET", "db.test", "/a b"),
         HttpRequest("GET /", "db.test", "/"),
         HttpRequest("CONNECT", "db.test:1", ""),
+        *(
+            HttpRequest("GET", "db.test", "/a", ((name, "1"),))
+            for name in ("content-length", "host", "transfer-encoding", "connection", "te", "upgrade")
+        ),
     ],
-    ids=["value", "pseudo-header", "text", "path", "method", "connect"],
 )
 def test_a_head_that_cannot_be_written_is_not_sent(request_: HttpRequest) -> None:
-    between = Between(Judging(lambda _: Forward(request_)))
+    told: list[tuple[int, str]] = []
+
+    def answered(status: int) -> None:
+        told.append((status, between.filter.unwritable))
+
+    between = Between(Judging(lambda _: Forward(request_, answered)))
     between.request()
     assert heads(between.at_client)[0][0] == (":status", "500")
     assert events(between.at_app, RequestReceived) == []
+    assert told == [(500, "the request can't be written for the app")]
+    assert between.filter.unwritable == ""
+
+
+def test_a_head_gets_the_fields_that_a_ruling_adds_where_others_were_taken_out() -> None:
+    came = [*GET, ("authorization", "t"), ("http2-settings", "s")]
+    for kept in ((("authorization", "t"), ("http2-settings", "s")), (("http2-settings", "s"),), ()):
+        changed = HttpRequest("GET", "db.test", "/a", (*kept, ("x-user", "a")))
+        ruling = Forward(changed)
+        between = Between(Judging(partial(fixed, ruling)))
+        between.request(1, came)
+        assert tuple(heads(between.at_app)[0][4:]) == changed.headers
 
 
 def test_nothing_of_a_request_reaches_the_app_before_its_ruling() -> None:
