@@ -154,16 +154,18 @@ def _moment(spiffe_id: SpiffeId, claims: dict[str, Any], name: str) -> datetime 
 
 def moment_in(claims: Mapping[str, Any], name: str) -> datetime | None:
     """The time in this claim, aware and in UTC (RFC 7519, section 2: NumericDate); None without it. Raises ValueError
-    for what is no time that a date can hold.
+    for what is no time that a date can hold, null included.
     """
-    seconds = claims.get(name)
-    if seconds is None:
+    if name not in claims:
         return None
+    seconds = claims[name]
     try:
         # in Python bool is an int; in JSON it is no number
         return datetime.fromtimestamp(math.nan if isinstance(seconds, bool) else seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError) as error:
-        raise ValueError(f"wanted seconds since 1970 in {name!r}, got {shortened(seconds)}") from error
+        raise ValueError(
+            f"wanted seconds since 1970 in {name!r}, got {'null' if seconds is None else shortened(seconds)}"
+        ) from error
 
 
 def shortened(value: object) -> str:

@@ -162,6 +162,8 @@ def test_a_header_that_breaks_a_rule_is_refused(header: object, message: str) ->
         (CLAIMS | {"aud": {"db": 1}}, f" of {WEB}: wanted one or more names in 'aud', got {{'db': 1}}"),
         (without(CLAIMS, "exp"), f" of {WEB}: wanted the time of its end in 'exp', got nothing"),
         (CLAIMS | {"exp": "never"}, f" of {WEB}: wanted seconds since 1970 in 'exp', got 'never'"),
+        (CLAIMS | {"exp": None}, f" of {WEB}: wanted seconds since 1970 in 'exp', got null"),
+        (CLAIMS | {"nbf": None}, f" of {WEB}: wanted seconds since 1970 in 'nbf', got null"),
         (CLAIMS | {"exp": True}, f" of {WEB}: wanted seconds since 1970 in 'exp', got True"),
         (CLAIMS | {"exp": float("inf")}, f"{NO_JSON} Infinity is no number in JSON"),
         (CLAIMS | {"exp": float("nan")}, f"{NO_JSON} NaN is no number in JSON"),

@@ -1,6 +1,7 @@
 """The parts of a request that carry tokens: a header, a parameter of the query or a cookie. Pure.
 
-Where a header or a parameter occurs several times, each one counts: an app may read any of them.
+Where a parameter or a cookie occurs several times, each one counts: an app may read any of them. A header with a token
+has nothing else.
 """
 
 from __future__ import annotations
@@ -53,22 +54,33 @@ class Carriers:
                 self._cookies.setdefault(latin_1(name), []).append(number)
 
     def find(self, request: HttpRequest) -> tuple[Carrier, ...]:
-        """Every part of the request in which one of the rules looks for a token: headers first, then the query."""
+        """Every part of the request in which one of the rules looks for a token: cookies, headers, then the query."""
         found: list[Carrier] = []
+        lines: dict[str, list[tuple[int, str]]] = {}
         for index, (name, value) in enumerate(request.headers):
             if name in self._headers:
-                candidates = tuple(
-                    (number, text)
-                    for number, place in self._headers[name]
-                    if (text := _after(place, value)) is not None
-                )
-                if candidates:
-                    found.append(Carrier("header", (index,), candidates))
+                lines.setdefault(name, []).append((index, value))
             if name == "cookie" and self._cookies:
                 found += self._in_cookies(index, value)
+        for name, values in lines.items():
+            found += self._in_header(self._headers[name], values)
         if self._params and "?" in request.path:
             found += self._in_query(request.path.partition("?")[2])
         return tuple(found)
+
+    def _in_header(
+        self, places: Sequence[tuple[int, TokenHeader]], values: Sequence[tuple[int, str]]
+    ) -> Iterator[Carrier]:
+        """``values`` are the header's lines, by index. Envoy and some apps join several (RFC 9110, section 5.3), and what
+        they say together is no token.
+        """
+        texts = [(number, _token_in(place, value)) for _, value in values for number, place in places]
+        candidates = tuple((number, text) for number, text in texts if text is not None)
+        if candidates and len(values) > 1:
+            joined = ", ".join(value for _, value in values)
+            candidates = tuple((number, joined) for number, _ in places)
+        if candidates:
+            yield Carrier("header", (values[0][0],), candidates)
 
     def _in_cookies(self, index: int, value: str) -> Iterator[Carrier]:
         for place, pair in enumerate(value.split(";")):
@@ -106,13 +118,17 @@ def without_carriers(request: HttpRequest, carriers: Collection[Carrier]) -> Htt
     return msgspec.structs.replace(request, path=f"{path}{mark}{query}", headers=tuple(headers))
 
 
-def _after(place: TokenHeader, value: str) -> str | None:
-    """The text after the prefix, None without it. The case of a scheme's name is not significant (RFC 9110, 11.1)."""
-    value, prefix = value.strip(" \t"), latin_1(place.prefix.rstrip(" "))
-    beginning = value[: len(prefix)]
+def _token_in(place: TokenHeader, value: str) -> str | None:
+    """The text after the prefix, None without it. The case of a scheme's name is not significant (RFC 9110, 11.1).
+
+    If something is before the prefix, as in a list of several credentials, the whole value, which is no token: Envoy
+    takes what follows for one, and so may an app.
+    """
+    value, prefix, whole = value.strip(" \t"), latin_1(place.prefix.rstrip(" ")), latin_1(place.prefix)
+    compared = value
     if place.name.lower() == "authorization":
-        prefix, beginning = prefix.lower(), beginning.lower()
+        prefix, whole, compared = prefix.lower(), whole.lower(), value.lower()
     rest = value[len(prefix) :]
-    if beginning != prefix or (place.prefix.endswith(" ") and rest and rest[0] not in " \t"):
-        return None
-    return rest.strip(" \t")
+    if compared.startswith(prefix) and not (place.prefix.endswith(" ") and rest and rest[0] not in " \t"):
+        return rest.strip(" \t")
+    return value if whole in compared else None

@@ -94,10 +94,10 @@ class Token:
     @property
     def audiences(self) -> tuple[str, ...]:
         """Raises TokenError where the claim is not made of texts (RFC 7519, section 4.1.3)."""
-        given = self.claims.get("aud")
-        values = given if isinstance(given, list) else [] if given is None else [given]
+        given = self.claims.get("aud", [])
+        values = given if isinstance(given, list) else [given]
         if not all(isinstance(one, str) for one in values):
-            raise TokenError(f"JWT: wanted texts in 'aud', got {shortened(given)}")
+            raise TokenError(f"JWT: wanted texts in 'aud', got {_shown(given)}")
         return tuple(values)
 
     def expiry(self) -> datetime | None:
@@ -108,8 +108,8 @@ class Token:
 def check_claims(token: Token, rule: JwtRule, now: datetime) -> None:
     """Whether the token is valid now and meant for us; its issuer is the caller's affair. Raises TokenError.
 
-    As Envoy has it, an audience is compared without its scheme and without one slash at its end, and a token without
-    ``exp`` does not expire.
+    As Envoy has it, a registered claim that is null or of another type is refused, an audience is compared without its
+    scheme and without one slash at its end, and a token without ``exp`` does not expire.
     """
     expiry, start, issued = (_moment(token.claims, name) for name in TIMES)
     if expiry is not None and now - expiry >= LEEWAY:
@@ -117,9 +117,10 @@ def check_claims(token: Token, rule: JwtRule, now: datetime) -> None:
     for moment, what in ((start, "valid before"), (issued, "issued before")):
         if moment is not None and moment - now > LEEWAY:
             raise TokenError(f"JWT: it is not {what} {_clock(moment)}; our clock says {_clock(now)}")
-    subject = token.claims.get("sub")
-    if subject is not None and not isinstance(subject, str):
-        raise TokenError(f"JWT: wanted a text in 'sub', got {shortened(subject)}")
+    for name in ("sub", "jti"):
+        value = token.claims.get(name, "")
+        if not isinstance(value, str):
+            raise TokenError(f"JWT: wanted a text in {name!r}, got {_shown(value)}")
     audiences = token.audiences
     if rule.audiences and not {_bare(one) for one in audiences} & {_bare(one) for one in rule.audiences}:
         wanted = " or ".join(map(shortened, rule.audiences))
@@ -151,8 +152,8 @@ def _header_violation(header: object) -> str | None:
         return f"wanted its header as a JSON object, got {shortened(header)}"
     if header.get("alg") not in ALGORITHMS:
         return f"wanted the algorithm to be one of {', '.join(ALGORITHMS)}, got {shortened(header.get('alg'))}"
-    if not isinstance(header.get("kid"), str | None):
-        return f"wanted the header 'kid' to be a string, got {shortened(header['kid'])}"
+    if not isinstance(header.get("kid", ""), str):
+        return f"wanted the header 'kid' to be a string, got {_shown(header['kid'])}"
     for name in _REFUSED_HEADERS:
         if name in header:
             return f"wanted no header {name!r}, whose extensions are not understood"
@@ -161,9 +162,16 @@ def _header_violation(header: object) -> str | None:
 
 def _moment(claims: Mapping[str, Any], name: str) -> datetime | None:
     try:
-        return moment_in(claims, name)
+        moment = moment_in(claims, name)
     except ValueError as error:
         raise TokenError(f"JWT: {error}") from error
+    if moment is not None and claims[name] < 0:
+        raise TokenError(f"JWT: wanted seconds since 1970 in {name!r}, got {shortened(claims[name])}")
+    return moment
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else shortened(value)
 
 
 def _bare(audience: str) -> str:
