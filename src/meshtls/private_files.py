@@ -79,7 +79,7 @@ def read_secret(path: Path, what: str = "a CA key") -> bytes:
     ``what`` is in the file, for the error.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(f"{path}: wanted a file with {what} to read: {error.strerror}") from error
     with open(descriptor, "rb") as file:

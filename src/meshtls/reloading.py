@@ -133,9 +133,11 @@ class FileWatch:
         self._content = {file: known[file] if file in known else _digest(file) for file in self._files}
 
     def check_regular(self) -> None:
-        """Raises ConfigError for files that exist and are not regular."""
+        """Raises ConfigError for files that exist and are not regular. A directory is left to those that read files."""
         irregular = [
-            f"{file}: wanted a regular file, since it is read again" for file in self._files if is_irregular(file)
+            f"{file}: wanted a regular file, since it is read again"
+            for file in self._files
+            if is_irregular(file) and not file.is_dir()
         ]
         if irregular:
             raise ConfigError(*irregular)

@@ -36,6 +36,7 @@ from meshtls.logs import LogFormat
 from meshtls.observe.metrics.keys import MetricsKeys
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.private_files import read_secret
+from meshtls.regular_files import read_regular
 from meshtls.rpc.limits import DEFAULT_LIMITS, ListenerLimits
 from meshtls.scalars import shown, whole_number, word
 from meshtls.spiffeid import TrustDomain
@@ -68,7 +69,7 @@ class BundleFile:
 def _bundle_file(text: str) -> BundleFile:
     path = Path(word(text))
     try:
-        return BundleFile(path, path.read_bytes())
+        return BundleFile(path, read_regular(path))
     except OSError as error:
         raise RequestError(f"{path}: wanted PEM certificates or a SPIFFE bundle: {error}") from error
 
@@ -83,7 +84,7 @@ class Certificates:
 
 def _certificates(text: str) -> Certificates:
     try:
-        chain = tuple(x509.load_pem_x509_certificates(Path(word(text)).read_bytes()))
+        chain = tuple(x509.load_pem_x509_certificates(read_regular(Path(word(text)))))
         chain[0].public_key()  # cryptography decodes it on first use, and an error has to come here
     except (OSError, *PARSE_ERRORS) as error:
         raise RequestError(f"{text}: wanted certificates in PEM, leaf first: {error}") from error

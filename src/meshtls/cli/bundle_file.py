@@ -7,6 +7,7 @@ from pathlib import Path
 
 from meshtls.bundle import TrustBundle
 from meshtls.errors import BundleError, ConfigError
+from meshtls.regular_files import read_regular
 from meshtls.spiffeid import TrustDomain
 
 __all__ = ["read_bundle"]
@@ -20,7 +21,7 @@ def read_bundle(trust_domain: TrustDomain, path: Path, form: str, option: str) -
     """
     name = "standard input" if str(path) == "-" else str(path)
     try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        content = sys.stdin.buffer.read() if str(path) == "-" else read_regular(path)
     except OSError as error:
         raise ConfigError(f"{path}: wanted a bundle to read: {error.strerror}") from error
     try:

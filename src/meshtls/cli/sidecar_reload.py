@@ -22,7 +22,7 @@ from meshtls.clock import SystemClock
 from meshtls.config.document import read_text
 from meshtls.errors import ConfigError
 from meshtls.logs import logger, set_configured_level
-from meshtls.policy.files import documents_of, policy_files, read_texts
+from meshtls.policy.files import documents_of, read_texts, watched_files
 from meshtls.policy.istio.model import Documents
 from meshtls.reloading import FileWatch, reload_on_change
 from meshtls.sidecar.changes import Changes, in_force, summary
@@ -120,7 +120,7 @@ class ConfigFile:
 
     def _files(self) -> list[Path]:
         """What is watched. A path that can't be listed is reported when it is read."""
-        return [self._path, *policy_files(self._paths, [])]
+        return [self._path, *watched_files(self._paths)]
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from typing import TypeVar
 import yaml
 
 from meshtls.errors import ConfigError
+from meshtls.regular_files import open_regular
 from meshtls.scalars import shown
 
 __all__ = [
@@ -175,7 +176,7 @@ class Document:
 def read_text(path: Path, largest: int = LARGEST) -> str:
     """A file's text, without a byte order mark. Raises ConfigError for a file that is not UTF-8, or too large."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(largest + 1)
     except OSError as error:
         raise ConfigError(f"{path}: wanted a configuration file to read: {error.strerror or error}") from error

@@ -14,7 +14,7 @@ from meshtls.errors import ConfigError, InvalidSpiffeIdError, RequestError
 from meshtls.logs import logger
 from meshtls.policy.authorizer import Target
 from meshtls.policy.decision import Decision
-from meshtls.policy.files import policy_files, read_documents
+from meshtls.policy.files import read_documents, watched_files
 from meshtls.policy.istio.compile import compile_policies
 from meshtls.policy.istio.evaluate import WorkloadPolicies
 from meshtls.policy.istio.fields import Value
@@ -202,7 +202,7 @@ class Policies:
     def __init__(self, paths: tuple[Path, ...], settings: PolicySettings, clock: Clock) -> None:
         """Raises ConfigError as ``load``."""
         self._paths, self._settings = paths, settings
-        self._watched = FileWatch(lambda: policy_files(paths, []), clock)  # before the files are read
+        self._watched = FileWatch(lambda: watched_files(paths), clock)  # before the files are read
         self._lock = threading.Lock()
         self._watcher: tuple[int, threading.Event] | None = None
         #: Why the newest files are not in use; None while they are.

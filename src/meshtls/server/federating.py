@@ -19,6 +19,7 @@ from meshtls.clock import first_of
 from meshtls.errors import BundleError, ConfigError, MeshtlsError, NotFoundError, StoreError
 from meshtls.logs import logger
 from meshtls.observe.outage import Outage
+from meshtls.regular_files import read_regular
 from meshtls.server.audit import bundle_state
 from meshtls.server.bundle_fetching import BundleFetchError, Fetched, Get, check_sequence, fetch_bundle, get_over_tls
 from meshtls.server.core import Core
@@ -260,7 +261,7 @@ class _Followed:
 
 def _bundle_in(path: Path, domain: TrustDomain, own: TrustDomain) -> TrustBundle:
     try:
-        bundle = TrustBundle.from_jwks(domain, path.read_bytes())
+        bundle = TrustBundle.from_jwks(domain, read_regular(path))
     except (OSError, BundleError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{path}: wanted the bundle of trust domain {domain} as a SPIFFE document: {why}") from error

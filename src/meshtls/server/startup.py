@@ -15,6 +15,7 @@ from meshtls.clock import Clock
 from meshtls.errors import ConfigError, MeshtlsError
 from meshtls.parse_errors import PARSE_ERRORS
 from meshtls.private_files import lock_directory
+from meshtls.regular_files import read_regular
 from meshtls.server.access import Authenticator
 from meshtls.server.audit import AuditTrail
 from meshtls.server.authorities import Authorities
@@ -159,7 +160,7 @@ def node_roots(config: X509PopConfig | None) -> tuple[x509.Certificate, ...]:
     roots: list[x509.Certificate] = []
     for file in config.ca_bundles if config is not None else ():
         try:
-            roots += x509.load_pem_x509_certificates(file.read_bytes())
+            roots += x509.load_pem_x509_certificates(read_regular(file))
         except (OSError, *PARSE_ERRORS) as error:
             raise ConfigError(f"{file}: wanted CA certificates in PEM for x509pop: {error}") from error
     return tuple(roots)

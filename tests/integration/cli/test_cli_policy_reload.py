@@ -105,6 +105,22 @@ def test_a_directory_that_loses_its_policies_changes_nothing(pair: Pair) -> None
     assert pair.b.stop() == 0
 
 
+def test_a_file_or_a_directory_that_is_not_read_is_an_invalid_change(pair: Pair) -> None:
+    policies = pair.file.parent / "policies"
+    replace(pair, FORBIDDEN.replace("name: callers", "name: more"), "deny.YAML")
+    assert f"{policies / 'deny.YAML'}: wanted a name that ends with" in pair.b.line("the configuration in use stays")
+    until_ready(pair, lambda told: "the configuration in use is an older one" in told)
+    pair.until_all(b"ping")
+    (policies / "deny.YAML").unlink()
+    until_ready(pair, lambda told: told == f"ready\nsidecar b ({WEB})\n")
+    (policies / "more").mkdir()
+    wanted = f"{policies / 'more'}: wanted files of policies in {policies}, got a directory"
+    assert wanted in pair.b.line("the configuration in use stays")
+    (policies / "more").rmdir()
+    until_ready(pair, lambda told: told == f"ready\nsidecar b ({WEB})\n")
+    assert pair.b.stop() == 0
+
+
 def test_a_sidecar_without_its_policies_does_not_start(tmp_path: Path) -> None:
     two_sidecars(tmp_path, ids=(WEB, WEB))
     file = tmp_path / "b.yaml"

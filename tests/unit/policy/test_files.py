@@ -9,7 +9,7 @@ import pytest
 
 from meshtls.errors import ConfigError
 from meshtls.policy import files
-from meshtls.policy.files import read_documents
+from meshtls.policy.files import read_documents, watched_files
 
 _WANTED = "wanted a file of Istio's policies, or a directory with some (*.yaml, *.yml, *.json)"
 
@@ -36,8 +36,46 @@ def test_a_directory_in_a_directory_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (f"{tmp_path / 'more'}: wanted files of policies in {tmp_path}, got a directory",)
 
 
+@pytest.mark.parametrize("name", ["deny.YAML", "deny.Yml", "deny.yaml.txt", "deny.yaml.1", "deny", "deny.toml"])
+def test_a_file_of_a_directory_that_is_not_read_is_a_problem(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "allow.yaml")
+    file = write(tmp_path / name)
+    assert refusal(tmp_path) == (
+        f"{file}: wanted a name that ends with .yaml, .yml, .json, or it is not read; rename or move it",
+    )
+    file.rename(tmp_path / "deny.yaml")
+    assert names(tmp_path) == ["allow", "deny"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("deny.yaml~", "#deny.yaml#", ".#deny.yaml", ".deny.yaml.swp", "deny.yaml.bak", "deny.yaml.orig", "README.md"),
+        *("deny.yaml.disabled", "deny.yaml.old", "deny.yaml.rej", "deny.yaml.tmp", "..data", "deny.yaml.swp"),
+    ],
+)
+def test_copies_of_editors_and_hidden_files_are_left_out(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "allow.yaml")
+    write(tmp_path / name)
+    assert names(tmp_path) == ["allow"]
+
+
+def test_a_mounted_config_map_is_read_through_its_links(tmp_path: Path) -> None:
+    data = tmp_path / "..2026_01_31"
+    data.mkdir()
+    write(data / "a.yaml")
+    (tmp_path / "..data").symlink_to(data)
+    (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
+    assert names(tmp_path) == ["a"]
+
+
 def test_a_directory_is_its_own_files_by_name_without_hidden_ones(tmp_path: Path) -> None:
-    for name in ("c.yml", "a.yaml", "b.json", ".d.yaml", "e.txt", "f.yaml~"):
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other / "e.txt")
+    tmp_path = tmp_path / "policies"
+    tmp_path.mkdir()
+    for name in ("c.yml", "a.yaml", "b.json", ".d.yaml", "f.yaml~"):
         write(tmp_path / name)
     (tmp_path / "b.json").write_text(
         '{"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "b"}}'
@@ -45,7 +83,7 @@ def test_a_directory_is_its_own_files_by_name_without_hidden_ones(tmp_path: Path
     (tmp_path / ".hidden").mkdir()
     assert names(tmp_path) == ["a", "b", "c"]
     # A file that is named is read, whatever its name is, and once.
-    assert names(tmp_path / "e.txt", tmp_path, tmp_path / "a.yaml") == ["e", "a", "b", "c"]
+    assert names(other / "e.txt", tmp_path, tmp_path / "a.yaml") == ["e", "a", "b", "c"]
 
 
 def test_missing_files_and_empty_directories_are_refused_with_all_other_problems(tmp_path: Path) -> None:
@@ -65,15 +103,35 @@ def test_missing_files_and_empty_directories_are_refused_with_all_other_problems
 def test_a_pipe_and_a_link_that_leads_nowhere_are_not_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml")
     link, pipe = tmp_path / "l.yaml", tmp_path / "p.yaml"
-    link.symlink_to(tmp_path / "nowhere")
+    link.symlink_to(tmp_path / ".nowhere")
     os.mkfifo(pipe)
     assert refusal(tmp_path) == (
         f"{pipe}: wanted a regular file",
         f"{link}: wanted a configuration file to read: No such file or directory",
     )
     pipe.unlink()
-    write(tmp_path / "nowhere", "l")
+    write(tmp_path / ".nowhere", "l")
     assert names(tmp_path) == ["a", "l"]
+
+
+def test_a_pipe_that_is_named_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "p.yaml"
+    os.mkfifo(pipe)
+    assert refusal(pipe) == (f"{pipe}: wanted a configuration file to read: wanted a regular file, got a named pipe",)
+    pipe.unlink()
+    assert names(write(pipe)) == ["p"]
+
+
+def test_a_pipe_that_a_descriptor_leads_to_is_read(tmp_path: Path) -> None:
+    ours, writer = os.pipe()
+    try:
+        os.write(writer, write(tmp_path / "p.yaml").read_bytes())
+    finally:
+        os.close(writer)
+    try:
+        assert names(Path(f"/dev/fd/{ours}")) == ["p"]
+    finally:
+        os.close(ours)
 
 
 def test_files_without_any_document_are_refused(tmp_path: Path) -> None:
@@ -89,6 +147,18 @@ def test_files_without_any_document_are_refused(tmp_path: Path) -> None:
     write(file)
     file.write_text(f"---\n{empty_list}\n---\n{file.read_text()}")
     assert names(tmp_path) == ["a", "b"]
+
+
+def test_what_is_a_problem_in_a_directory_is_watched_and_what_is_left_out_is_not(tmp_path: Path) -> None:
+    allow, odd, more, pipe = (tmp_path / name for name in ("allow.yaml", "deny.YAML", "more", "p.yaml"))
+    write(allow)
+    write(tmp_path / "allow.yaml~")
+    write(tmp_path / ".hidden")
+    assert watched_files([tmp_path]) == [allow]
+    write(odd)
+    more.mkdir()
+    os.mkfifo(pipe)
+    assert watched_files([tmp_path]) == [allow, odd, more, pipe]
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

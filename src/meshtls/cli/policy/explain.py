@@ -31,6 +31,7 @@ from meshtls.policy.istio.compile import compile_policies
 from meshtls.policy.istio.model import Labels, MeshOptions
 from meshtls.policy.review import review
 from meshtls.policy.workloads import workload_of
+from meshtls.regular_files import open_regular
 from meshtls.scalars import port as port_number
 from meshtls.sidecar.config import load_config
 from meshtls.spiffeid import SpiffeId
@@ -128,7 +129,7 @@ def explain(
 def _token_in(file: Path) -> str:
     """Raises RequestError for a file that can't be read."""
     try:
-        with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as source:
+        with nullcontext(sys.stdin.buffer) if str(file) == "-" else open_regular(file) as source:
             return source.read(MAX_TOKEN_BYTES + 2).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"--token: wanted a file with a JWT, got {file}: {error}") from error

@@ -14,7 +14,9 @@ __all__ = ["page", "paths"]
 
 _INTRODUCTION = """\
 meshtls reads Istio's documents as YAML or JSON: several in one file, separated by `---`, `kind: List`, and directories
-(`*.yaml`, `*.yml`, `*.json`; hidden files are left out). A file has at most 16 MiB.
+(`*.yaml`, `*.yml`, `*.json`). Left out are hidden files, `*.bak`, `*.disabled`, `*.md`, `*.old`, `*.orig`, `*.rej`,
+`*.swp`, `*.tmp`, `*~` and `#*#`; any other, such as `deny.YAML` or `deny.yaml.txt`, is an error. A file has at most
+16 MiB.
 
 Reading is strict. An unknown field, a value of the wrong type, a kind of another API group, or a document that is there
 twice is an error, and with one error nothing is loaded. All problems of all files are reported at once, each with its

@@ -71,7 +71,7 @@ class Carriers:
     def _in_header(
         self, places: Sequence[tuple[int, TokenHeader]], values: Sequence[tuple[int, str]]
     ) -> Iterator[Carrier]:
-        """``values`` are the header's lines, by index. Envoy and some apps join several (RFC 9110, section 5.3), and what
+        """``values`` are the header's lines, by index. Envoy and some apps join several (RFC 9110, section 5.3); what
         they say together is no token.
         """
         texts = [(number, _token_in(place, value)) for _, value in values for number, place in places]

@@ -19,6 +19,7 @@ from meshtls.ca.profile import CaSubject, Signer, downstream_certificate
 from meshtls.clock import Clock
 from meshtls.errors import ConfigError, RequestError
 from meshtls.parse_errors import PARSE_ERRORS
+from meshtls.regular_files import open_regular
 from meshtls.server.settings import DiskUpstream
 from meshtls.serverapi.upstream import UpstreamBundle, UpstreamCa, UpstreamKey
 from meshtls.spiffeid import TrustDomain
@@ -124,7 +125,7 @@ def _key(path: Path) -> PrivateKey:
 
 def _content(path: Path, *, private: bool = False) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             mode = os.fstat(file.fileno()).st_mode
             if private and mode & _OTHERS:
                 raise ConfigError(
