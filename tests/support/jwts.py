@@ -52,9 +52,9 @@ class Issuer:
         """A signed token; ``header`` changes members of its header."""
         return self.signed(self.header(**(header or {})), json.dumps(self.claims(**changes)).encode())
 
-    def token_with_null(self, name: str) -> str:
-        """A signed token in which this claim is null."""
-        return self.signed(self.header(), json.dumps(self.claims() | {name: None}).encode())
+    def token_with(self, name: str, value: object) -> str:
+        """A signed token in which this claim is the value, which None makes null."""
+        return self.signed(self.header(), json.dumps(self.claims() | {name: value}).encode())
 
     def header(self, **changes: Any) -> dict[str, Any]:
         members = {"alg": self.algorithm, "typ": "JWT", "kid": self.key_id} | changes

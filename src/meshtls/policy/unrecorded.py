@@ -16,8 +16,8 @@ __all__ = ["bounds"]
 #: Matches nobody: plaintext has no principal, and everybody else has one.
 _NOBODY = Source(principals=("*",), not_principals=("*",))
 _OF_CONNECTION = ("connection.sni", "destination.ip")
-#: The host is in the log.
-_HOST = "request.headers[host]"
+#: These are in the log.
+_RECORDED = tuple(f"request.headers[{name}]" for name in ("host", ":authority", ":method"))
 
 
 def bounds(documents: Documents, *, http: bool) -> tuple[Documents, Documents] | None:
@@ -61,4 +61,4 @@ def _is_known(condition: Condition, http: bool) -> bool:
     if key in _OF_CONNECTION:
         return False
     asks_request = key.startswith(("request.headers[", "request.auth."))
-    return not http or not asks_request or key.lower() == _HOST
+    return not http or not asks_request or key.lower() in _RECORDED

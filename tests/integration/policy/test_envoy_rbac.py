@@ -50,6 +50,9 @@ VALUES: dict[str, tuple[str, ...]] = {
     "source.ip": ("127.0.0.0/8", "10.0.0.0/8"),
     "request.headers[x-user]": ("x", "x*", "*y", "*", "xy", "x,y", "é", "é*", "*é"),
     "request.headers[X-User]": ("x", "*"),
+    "request.headers[:method]": ("GET", "P*", "*T", "*"),
+    "request.headers[:path]": ("/a", "/a*", "*/b", "*", "/a/b?x=1", "/a?x=1"),
+    "request.headers[:authority]": ("b", "B", "b*", "*.shop", "b:80", "*"),
 }
 SOURCES, OPERATIONS = ("principals", "namespaces", "ipBlocks"), ("hosts", "methods", "paths", "paths", "ports")
 CONDITIONS = tuple(name for name in VALUES if "." in name)

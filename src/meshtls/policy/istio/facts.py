@@ -67,13 +67,15 @@ class HttpFacts:
         return self.request.host.lower() or None
 
     def header(self, name: str) -> tuple[str, ...]:
-        """The values of the field ``name``, which is in lower case, one for each time that it was sent."""
+        """The values of the field ``name``, which is in lower case, one for each time that it was sent. A CONNECT has
+        no ``:path`` (RFC 9113, section 8.5).
+        """
         if name in ("host", ":authority"):
             return (self.request.host,) if self.request.host else ()
         if name == ":method":
             return (self.request.method,)
         if name == ":path":
-            return (self.request.path,)
+            return (self.request.path,) if self.request.path else ()
         return tuple([value for key, value in self.request.headers if key == name])
 
     @property

@@ -43,7 +43,7 @@ WHEN_KEYS = (
     WhenKey(
         "request.headers[]",
         "The header of this name. If it was sent several times, what allows has to match each line of it, and what"
-        " denies any line, or the lines joined by commas.",
+        " denies any line, or the lines joined by commas. Also `:authority`, `:method`, and `:path` with its query.",
         TEXT,
         http=True,
     ),
@@ -75,6 +75,8 @@ _FORMER = {
     "destination.name": "a selector says the same",
     "destination.user": "a selector says the same",
 }
+#: Of a request of HTTP/1.1, too, as in Envoy.
+_PSEUDO = (":authority", ":method", ":path")
 _BRACKETS = re.compile(r"(request\.headers|request\.auth\.claims)((?:\[[^\[\]]+\])+)")
 
 
@@ -83,7 +85,7 @@ def when_key(text: str) -> WhenKey:
     if found := _BRACKETS.fullmatch(text):
         key = _BY_NAME[f"{found[1]}[]"]
         if found[1] == "request.headers":
-            HEADER.parse(found[2][1:-1])
+            _check_header(found[2][1:-1])
         return key
     if text.startswith(("request.headers", "request.auth.claims")):
         raise RequestError(f"wanted a name in brackets, such as request.headers[x-tenant], got {shown(text)}")
@@ -95,6 +97,13 @@ def when_key(text: str) -> WhenKey:
         known = ", ".join(one.name for one in WHEN_KEYS if one.support is Support.ENFORCED)
         raise RequestError(f"unknown key {shown(text)}; wanted one of {known}")
     return _BY_NAME[text]
+
+
+def _check_header(name: str) -> None:
+    if name.startswith(":") and name.lower() not in _PSEUDO:
+        raise RequestError(f"wanted a header, or {', '.join(_PSEUDO[:-1])} or {_PSEUDO[-1]}, got {shown(name)}")
+    if not name.startswith(":"):
+        HEADER.parse(name)
 
 
 def _key(text: str) -> str:

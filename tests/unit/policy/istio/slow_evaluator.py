@@ -271,7 +271,12 @@ def header(condition: Condition, request: Request, denies: bool) -> Iterable[tup
     name = condition.key.removeprefix("request.headers[").removesuffix("]").lower()
     # A policy is UTF-8, and so are headers to it, whose bytes are here as Latin-1.
     values, not_values = (tuple(one.encode().decode("latin-1") for one in of) for of in (values, not_values))
-    lines = [value for one, value in request.http.headers if one == name]
+    http = request.http
+    pseudo = {":method": http.method, ":path": http.path, ":authority": http.host}
+    if name in pseudo:
+        lines = [pseudo[name]] if pseudo[name] else []
+    else:
+        lines = [value for one, value in http.headers if one == name]
     joined = [",".join(lines), ", ".join(lines)] if lines else []
 
     def each(patterns: tuple[str, ...]) -> bool:

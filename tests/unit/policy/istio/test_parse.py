@@ -623,6 +623,11 @@ REFUSED: dict[str, tuple[Any, str, Any]] = {
         f"{_RULE}.when[0].key: wanted a name in brackets, such as request.headers[x-tenant], got 'request.headers'",
         when("request.headers[a]", "a"),
     ),
+    "a pseudo-header that no policy asks for": (
+        when("request.headers[:scheme]", "a"),
+        f"{_RULE}.when[0].key: wanted a header, or :authority, :method or :path, got ':scheme'",
+        when("request.headers[:path]", "a"),
+    ),
     "a value that does not fit its key": (
         when("source.ip", "10.0.0.1", "a"),
         f"{_RULE}.when[0].values[1]: wanted an IP address or a CIDR block such as 10.0.0.0/8 or 2001:db8::/32, got 'a'",
