@@ -1,4 +1,4 @@
-"""Which headers may be passed between a request, a provider and the app. Pure."""
+"""Values of headers, and patterns of names, that go between a request, a provider and the app. Pure."""
 
 from __future__ import annotations
 

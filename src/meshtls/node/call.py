@@ -11,7 +11,7 @@ import re
 from meshtls.errors import RequestError
 from meshtls.node.messages import HttpCall
 from meshtls.scalars import shown
-from meshtls.wire.http_rules import is_token
+from meshtls.wire.http_rules import is_token, latin_1
 
 __all__ = ["answer_http", "request_bytes", "status_of"]
 
@@ -31,9 +31,10 @@ def request_bytes(call: HttpCall, host: str) -> bytes:
     for name, value in call.headers.items():
         if not is_token(name) or name.lower() in _FRAMING:
             raise RequestError(f"request.headers: wanted the name of a header that frames nothing, got {shown(name)}")
-        if not _VALUE.fullmatch(value):
+        sent = latin_1(value)
+        if not _VALUE.fullmatch(sent):
             raise RequestError(f"request.headers: wanted a value of one line, got {shown(value)}")
-        fields.append((name, value))
+        fields.append((name, sent))
     head = "".join(f"{name}: {value}\r\n" for name, value in fields)
     return f"{call.method} {call.path} HTTP/1.1\r\n{head}\r\n".encode("latin-1")
 

@@ -177,3 +177,9 @@ def test_a_request_is_written_with_its_own_fields_only() -> None:
     call = HttpCall(method="POST", path="/a?b", headers={"x-a": "1"})
 
     assert request_bytes(call, "web") == b"POST /a?b HTTP/1.1\r\nhost: web\r\nconnection: close\r\nx-a: 1\r\n\r\n"
+
+
+def test_a_header_of_a_request_is_written_as_utf_8() -> None:
+    call = HttpCall(headers={"x-team": "Köln €"})
+
+    assert "\r\nx-team: Köln €\r\n".encode() in request_bytes(call, "web")
