@@ -352,3 +352,21 @@ spec: {action: DENY, rules: [{}]}
             assert line["verdict"] == "allowed"
             (shadow,) = line["shadow"]
             assert "ns[default]-policy[proposed]" in shadow
+
+
+async def test_a_header_beyond_ascii_is_compared_as_utf_8() -> None:
+    denied = ANYBODY.replace("name: all", "name: team").replace(
+        "rules: [{}]", "action: DENY, rules: [{when: [{key: 'request.headers[x-team]', values: [Köln]}]}]"
+    )
+    async with (
+        a_web_app() as app,
+        governed(app.address, denied, protocol=Protocol.HTTP) as b,
+        side_a(b.inbound) as a,
+        httpx.AsyncClient() as client,
+    ):
+        for team, status in (("Köln".encode(), 403), ("Köln".encode("latin-1"), 200), (b"Koln", 200)):
+            assert (await client.get(url(a, "/ok"), headers={b"x-team": team})).status_code == status
+            line = await b.lines.next()
+            assert line["status"] == status
+            if status == 403:
+                assert "when request.headers[x-team]: wanted 'Köln', got 'Köln'" in line["detail"]
