@@ -1,4 +1,5 @@
-"""Certificate templates of the three kinds that the CA signs: root, intermediate, leaf. Pure.
+"""Certificate templates of what the CA signs: roots, intermediates, CAs of downstream servers, CAs that an operator
+signs, and leaves. Pure.
 
 The profile is SPIRE's, so that chains and bundles are interchangeable: a CA certificate has its trust domain in a URI
 SAN, a leaf has one workload's ID (X509-SVID, sections 2 to 5; RFC 5280, section 4.2).

@@ -124,7 +124,7 @@ def gate_of(policy: Policy, verifier: CurrentVerifier | None = None) -> Gate:
 
 
 def contained(evaluation: Callable[[], T]) -> T | Decision:
-    """What the policies say; a denial where they fail: the only place where that is caught."""
+    """Evaluate policies, and deny if that fails. The sidecar catches such failures here alone."""
     try:
         return evaluation()
     except Exception as error:  # unforeseen, whatever it is: nobody is let in by it

@@ -1,7 +1,8 @@
 """Inbound: mutual TLS from a peer, plaintext to the app. Detect, handshake, register and authorize, connect, relay.
 
-No byte reaches the app, and the app is not even dialled, before the peer is verified and allowed. Where HTTP is read,
-it is dialled at the first allowed request.
+No byte reaches the app before the peer is verified and allowed. It is dialled earlier in one case: the client of a
+PERMISSIVE or DISABLE port is silent, and its plaintext would be allowed, so the app may speak first. Where HTTP is
+read, the app is dialled at the first allowed request.
 """
 
 from __future__ import annotations

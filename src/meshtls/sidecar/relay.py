@@ -1,4 +1,6 @@
-"""Moves application bytes between two ends, as they come, until both have ended. The only loop that does.
+"""Moves application bytes between two ends, as they come, until both have ended.
+
+HTTP that is judged has a relay of its own (``http/relay.py``).
 
 Each direction receives once per wake-up, so that connections share the loop fairly. It stops receiving while its sink
 has unsent bytes or no room: this back-pressure slows the writer, and nothing piles up here. It also stops for a peer

@@ -12,13 +12,14 @@ from meshtls.errors import ClosedEarlyError, HandshakeError, PeerError
 from meshtls.svid.context import X509Context
 from meshtls.svid.trust import Trust
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.alerts import provoke_alert
 from meshtls.tls.context import GenerationContext
 from meshtls.tls.failures import CLOSED_IN_TLS, peer_error
 from meshtls.tls.peer import leaf_of
 from meshtls.tls.records import MAX_OWED, TlsRecords
 from meshtls.tls.states import EngineStep
 from meshtls.tls.verifying import VerifyingSSLObject
-from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE, Alert
+from meshtls.wire.tls import Alert
 from meshtls.wire.transcript import Transcript
 
 __all__ = ["MAX_OWED", "TlsEngine"]
@@ -126,11 +127,10 @@ class TlsEngine(TlsRecords):
         return ClosedEarlyError(how) if self._context.server_side else HandshakeError(how)
 
     def queue_fatal_alert(self) -> None:
-        """Abort the handshake: queue a fatal alert, for a peer that timed out."""
+        """Abort the connection, in the handshake or after it: queue a fatal alert."""
         self._tls.alert_sent = Alert.UNEXPECTED_MESSAGE
-        self.feed(IMPOSSIBLE_KEY_UPDATE)
         with contextlib.suppress(PeerError):
-            self.handshake()
+            provoke_alert(self.feed, self.handshake)
 
     def refusal(self) -> bytes:
         """The last bytes to send after ``handshake`` raised: an alert, also if OpenSSL produced none."""

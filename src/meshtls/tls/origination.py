@@ -18,11 +18,11 @@ import msgspec
 from meshtls.errors import ConfigError, NotAuthorizedError
 from meshtls.logs import logger
 from meshtls.reloading import FileStat, stat_of_regular
+from meshtls.tls.alerts import provoke_alert
 from meshtls.tls.context import TlsOptions, harden
 from meshtls.tls.failures import peer_error
 from meshtls.tls.records import TlsRecords
 from meshtls.tls.states import EngineStep
-from meshtls.wire.tls import IMPOSSIBLE_KEY_UPDATE
 
 __all__ = ["OriginatedTls", "Origination", "OriginationContexts"]
 
@@ -155,11 +155,10 @@ class OriginatedTls(TlsRecords):
         return names
 
     def _refuse(self) -> None:
-        """Have OpenSSL queue a fatal alert, for which ``ssl`` has no call."""
+        """Queue a fatal alert, and use nothing more of what the server sent."""
         self._in.read()
-        self._in.write(IMPOSSIBLE_KEY_UPDATE)
         try:
-            self._tls.read()
+            provoke_alert(self._in.write, self._tls.read)
         except ssl.SSLError:
             self._step(EngineStep.FAILED)
 

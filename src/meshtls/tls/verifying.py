@@ -41,11 +41,11 @@ from meshtls.logs import logger
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.presented import MAX_CHAIN
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.tls.alerts import provoke_alert
 from meshtls.tls.failures import NoIdentityError, RefusedHandshake, peer_error
 from meshtls.tls.handshake_budget import LARGE_HANDSHAKE, SERVER_HANDSHAKE, SMALL_HANDSHAKE, LargeHandshakes
 from meshtls.tls.peer import leaf_of, presented_chain, watch_messages
 from meshtls.wire.tls import (
-    IMPOSSIBLE_KEY_UPDATE,
     ContentType,
     HandshakeType,
     certificates_of_message,
@@ -328,9 +328,8 @@ class VerifyingSSLObject(_ChecksPeer, ssl.SSLObject):
                 " have just failed"
             )
         incoming.read()
-        incoming.write(IMPOSSIBLE_KEY_UPDATE)
         try:
-            super().do_handshake()
+            provoke_alert(incoming.write, super().do_handshake)
         except ssl.SSLError as error:
             raise self._failure(error) from error
 

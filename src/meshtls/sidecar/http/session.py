@@ -52,8 +52,8 @@ class HttpSession:
         on_end: Callable[[Exception | None], None],
         on_dialled: Callable[[socket.socket], None] | None = None,
     ) -> None:
-        """``connection`` is admitted. ``start`` is what the client's first bytes show: anything but HTTP/2, and HTTP/2
-        where it is not wanted, is left to HTTP/1's filter to refuse.
+        """``connection`` is admitted. ``start`` is what the client's first bytes show. HTTP/2 has its filter, if the
+        listener takes it. Everything else goes to HTTP/1's, which refuses what is not HTTP/1.
 
         ``prove`` is called for each allowed request, ``on_dialled`` with the app's socket before it is used.
         """

@@ -311,7 +311,7 @@ class Multiplexer(Generic[S]):
         if not stream.receives:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, "wanted nothing after END_STREAM, got DATA", number)
         if self.client and not stream.answered:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted an answer to CONNECT, got DATA", number)
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted a response before DATA, got DATA", number)
         stream.may_receive -= length
         if stream.may_receive < 0:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the stream's window is exceeded", number)

@@ -45,7 +45,7 @@ class Stream(msgspec.Struct, eq=False):
 
     - ``may_send``, ``may_receive``: what is left of the windows.
     - ``unreturned``: what the app has taken and for which no WINDOW_UPDATE was sent yet.
-    - ``answered``: CONNECT has its final response.
+    - ``answered``: the request has its final response.
     - ``sends``, ``receives``: our side, the peer's side has not ended yet. Kept beside ``state``, because they are
       asked for each frame.
 
