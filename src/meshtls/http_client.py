@@ -46,7 +46,7 @@ class HttpResponse:
 
 
 class HttpClient:
-    """``async with`` closes its connections at the end.
+    """A client of one HTTP/1.1 server. ``async with`` closes its connections at the end.
 
     - ``tls``: verifies the server's name, ``address.host``; None is plaintext.
     - ``connections``: at once; further requests wait for one.

@@ -12,7 +12,7 @@ __all__ = ["LazyText"]
 
 
 class LazyText:
-    """``str`` makes the text, once. A copy, or a pickle, is the text itself.
+    """A text that is made when it is read. ``str`` makes the text, once. A copy, or a pickle, is the text itself.
 
     ``short``: what stands for it where there is no time to make it.
     """

@@ -64,7 +64,8 @@ class TrustDomain:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SpiffeId:
-    """``spiffe://<trust domain><path>``; ``path`` is empty or starts with a slash. Equal IDs are equal objects.
+    """A SPIFFE ID, ``spiffe://<trust domain><path>``; ``path`` is empty or starts with a slash. Equal IDs are equal
+    objects.
 
     Use ``parse`` to read a text. Comparing an ID with a text raises TypeError: with False, every check of the form
     ``peer_id != "spiffe://..."`` would pass. So does looking up a text in a set or dict that has the ID.

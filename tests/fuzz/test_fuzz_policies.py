@@ -22,7 +22,7 @@ MESH = MeshSettings(trust_domain="example.org")
 KNOWN = (Workload(namespace="web", labels=(("app", "web"),)),)
 
 
-def test_policies() -> None:
+def test_hostile_policies_raise_only_config_errors() -> None:
     def target(text: str) -> None:
         found = documented(lambda: parse_documents([("f", text)]), ConfigError, size=len(text), per_byte=400)
         assert found is None or isinstance(found, Documents)

@@ -60,7 +60,7 @@ def authenticated(request: HttpRequest, token_bytes: int) -> Authenticated | Non
     return None
 
 
-def test_where_tokens_are() -> None:
+def test_hostile_requests_have_their_tokens_found_or_none() -> None:
     names = st.sampled_from(("authorization", "x-token", "cookie", "x-user", "x_user", "x-payload", "accept"))
     values = odd_text.map(lambda text: text.encode("utf-8", "replace").decode("latin-1")) | st.sampled_from(
         (f"Bearer {GOOD}", f"bearer  {GOOD} ", "Bearer", f"jwt {GOOD}", GOOD, f"a=b;session={GOOD}", "session=;", ";;=")

@@ -457,7 +457,7 @@ def test_sds_requests() -> None:
     )
 
 
-def test_the_nodes_lines() -> None:
+def test_hostile_node_lines_are_decoded_without_an_error() -> None:
     good = {
         "src": "c1",
         "dest": "n1",
@@ -484,7 +484,7 @@ def test_the_nodes_lines() -> None:
     )
 
 
-def test_contents_of_proc() -> None:
+def test_hostile_contents_of_proc_raise_only_access_errors() -> None:
     digits = "0123456789abcdef" * 4
     samples = [
         f"0::/system.slice/docker-{digits}.scope\n".encode(),

@@ -69,7 +69,7 @@ def test_a_port_of_our_own_is_said_to_be_ours() -> None:
         assert bind_reason(IN_USE, "127.0.0.1", port) == "Address already in use, by this process"
 
 
-def test_of_our_programs_the_verb_is_named_and_no_further_word(tmp_path: Path) -> None:
+def test_port_holders_of_ours_are_named_with_their_verb_and_no_further_word(tmp_path: Path) -> None:
     for name, verb, told in (
         ("meshtls", "sidecar", "meshtls sidecar"),
         ("meshtls", "--secret", "meshtls"),

@@ -25,7 +25,7 @@ def _change(query: Query) -> Record:
     if not level:
         raise RequestError("/logging: wanted level=DEBUG, INFO, WARN or ERROR, and logger=NAME for one logger alone")
     if level == _INHERIT and not name:
-        raise RequestError("level: wanted inherit with logger=NAME only: nothing is above the level of all")
+        raise RequestError("level: inherit needs logger=NAME: the level of all loggers is not inherited")
     new = None if level == _INHERIT else log_level(level)
     try:
         set_level(name, new)

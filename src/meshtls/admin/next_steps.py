@@ -16,8 +16,7 @@ __all__ = ["NEXT_STEPS", "next_step", "sentence"]
 
 Line = Mapping[str, Any]
 
-#: What to do about each outcome, for who reads why a connection ended. ``{who}`` is the workload whose sidecar has the
-#: record, ``{other}`` the other end.
+#: What to do about each outcome. ``{who}`` is the workload whose sidecar has the record, ``{other}`` the other end.
 NEXT_STEPS: dict[Outcome, str] = {
     Outcome.OK: "nothing: it was allowed, and both sides closed it",
     Outcome.POLICY_DENIED: "if it is to be allowed, add the caller to the inbound's allow or to a policy: `{explain}`"

@@ -137,8 +137,8 @@ def prometheus_page(exposition: Exposition | None = None) -> Page:
 
 
 class Pages:
-    """``answer`` is for any request, whoever sent it; ``bound`` is the address on which it came, None for the Unix
-    socket's.
+    """The pages that a process shows. ``answer`` is for any request, whoever sent it; ``bound`` is the address on which
+    it came, None for the Unix socket's.
     """
 
     def __init__(self, pages: Sequence[Page]) -> None:

@@ -32,7 +32,9 @@ _ASK_SERVER = "ask the server's sidecar, too: only it reads HTTP requests"
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """``near`` is the caller's record, ``far`` the server's; None where it is not known."""
+    """One connection, as both of its ends recorded it. ``near`` is the caller's record, ``far`` the server's; None
+    where it is not known.
+    """
 
     near: Line | None
     far: Line | None

@@ -57,7 +57,8 @@ class _Held:
 
 
 class SvidCache:
-    """``synced``: the upstream has sent the entries. Before that no workload's entries are known.
+    """The entries that an agent serves, and their SVIDs. ``synced``: the upstream has sent the entries. Before that no
+    workload's entries are known.
 
     ``refused``: why it has refused this agent since, which must not serve any workload; empty if it has not.
     """

@@ -47,7 +47,8 @@ class Watcher:
 
 
 class Identities:
-    """``run`` does the work; everything else reads the cache, or ``tokens``. ``jitter`` returns a number in [-1, 1].
+    """Keeps the SVIDs of an agent's entries fresh. ``run`` does the work; everything else reads the cache, or
+    ``tokens``. ``jitter`` returns a number in [-1, 1].
 
     ``rotations`` counts what came of each request for an X509-SVID: issued, renewed, refused or failed.
     """
@@ -92,7 +93,7 @@ class Identities:
         return len(self._watchers)
 
     def prioritize(self) -> None:
-        """Sign the awaited SVIDs before all others."""
+        """Look again at what is due: awaited SVIDs come first (``SvidCache.due``)."""
         self._loop.wake()
 
     async def until_ready(self) -> None:

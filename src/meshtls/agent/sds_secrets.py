@@ -37,7 +37,7 @@ _VALIDATOR = "envoy.tls.cert_validator.spiffe"
 
 @dataclass(frozen=True, slots=True)
 class NamedSecret:
-    """``version`` changes exactly when the content does; it reveals nothing of the key."""
+    """One secret of SDS. ``version`` changes exactly when the content does; it reveals nothing of the key."""
 
     name: str
     version: str

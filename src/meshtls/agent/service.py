@@ -50,7 +50,8 @@ class Endpoint:
 
 
 class Agent:
-    """``async with`` enters with the socket open, and raises ConfigError if the socket can't be created.
+    """A node's agent: attests its callers, and serves them the Workload API and SDS. ``async with`` enters with the
+    socket open, and raises ConfigError if the socket can't be created.
 
     Callers get UNAVAILABLE until the upstream has sent the entries; ``ready`` waits for that. ``jitter`` returns a
     number in [-1, 1] for each renewal.

@@ -21,7 +21,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class SigningOutcome:
-    """``svid`` is the new SVID of ``entry``, or the error."""
+    """What came of one request for an SVID. ``svid`` is the new SVID of ``entry``, or the error."""
 
     entry: Entry
     svid: X509Svid | MeshtlsError

@@ -22,7 +22,7 @@ log = logger("meshtls.agent")
 
 
 class Tokens:
-    """``jitter`` returns a number in [-1, 1]. Callers are authorized elsewhere."""
+    """JWT-SVIDs of an agent's workloads. ``jitter`` returns a number in [-1, 1]. Callers are authorized elsewhere."""
 
     def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float]) -> None:
         self._upstream = upstream

@@ -62,6 +62,6 @@ def check_public_key(key: object) -> PublicKey:
         if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
             raise RequestError(f"public key: {_WANTED_KEYS}, got RSA of {key.key_size} bits")
         if (exponent := key.public_numbers().e) > MAX_EXPONENT:
-            raise RequestError(f"public key: {_WANTED_KEYS}, got one of {exponent.bit_length()} bits")
+            raise RequestError(f"public key: {_WANTED_KEYS}, got RSA with an exponent of {exponent.bit_length()} bits")
         return key
     raise RequestError(f"public key: {_WANTED_KEYS}, got {type(key).__name__.removesuffix('PublicKey')}")

@@ -1,7 +1,7 @@
 """Decrypts the records of TLS 1.2's suites of AES-CBC and HMAC (RFC 5246, section 6.2.3.2; RFC 7366). Pure.
 
 A record counts as opened if its MAC is right, which covers its number, type, version and length. There is no oracle to
-hide from: the bytes are a capture's, and the keys are those of who reads it.
+hide from: the bytes are a capture's, and the keys are those of its reader.
 """
 
 from __future__ import annotations

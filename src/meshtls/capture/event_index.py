@@ -42,7 +42,7 @@ class Numbered(msgspec.Struct, Generic[E]):
 
 
 class EventIndex:
-    """``take`` sorts out the events that came since it was called last.
+    """The events of one session, by their kinds. ``take`` sorts out the events that came since it was called last.
 
     - ``count``: events so far.
     - ``records``: all records. By their side: ``data``, whose header says application data, and ``others``.

@@ -36,7 +36,7 @@ class MemoryPool:
 
 
 class MemoryShare:
-    """``taken``: bytes. ``refused``: it wanted more than it could have."""
+    """What one connection has of the memory of all. ``taken``: bytes. ``refused``: it wanted more than there was."""
 
     __slots__ = ("_pool", "refused", "taken")
 

@@ -60,7 +60,7 @@ class _Direction:
 
     @property
     def is_between_records(self) -> bool:
-        """Whether the last record is what came last."""
+        """Whether the capture so far ends at a record boundary."""
         return self.reader is not None and not self.reader.pending
 
     def take(self, record: Record) -> None:

@@ -19,14 +19,15 @@ _KINDS = range(20, 25)
 
 
 class Found(NamedTuple):
-    """``data`` begins with a record, at this offset of the direction."""
+    """A record that was found after lost bytes. ``data`` begins with a record, at this offset of the direction."""
 
     offset: int
     data: bytes
 
 
 class RecordSearch:
-    """``feed`` takes what comes after the gap, until it returns where a record begins; ``failed``: there is none.
+    """Looks for the first record after lost bytes. ``feed`` takes what comes after the gap, until it returns where a
+    record begins; ``failed``: there is none.
 
     A header alone proves nothing, since five such bytes can be anywhere in what is encrypted. So a record counts if it
     ends with the last byte that came, or if another header stands where it ends.

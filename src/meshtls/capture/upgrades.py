@@ -27,7 +27,9 @@ class Turn(Enum):
 
 
 class Upgrade(Protocol):
-    """``words``: what it is. ``rest``: what came after the change, once it is TLS's turn."""
+    """A change to TLS within a connection. ``words``: what it is. ``rest``: what came after the change, once it is
+    TLS's turn.
+    """
 
     words: str
     rest: dict[Side, bytes]

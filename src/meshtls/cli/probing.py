@@ -18,7 +18,9 @@ _UNNAMED = "it does not say which process it is, as a meshtls of an older versio
 
 
 class Probed(NamedTuple):
-    """``is_other``: another process than the wanted one has the port, so that ``state`` is not ready."""
+    """What a probe found. ``is_other``: another process than the wanted one has the port, so that ``state`` is not
+    ready.
+    """
 
     state: Readiness
     is_other: bool = False

@@ -253,6 +253,6 @@ async def keep_reloading(running: Sidecar, source: ConfigSource, hangup: asyncio
             log.warning("%s", notice)
 
     def refused(error: ConfigError | None) -> None:
-        running.refused(source.not_taken if error is None else "; ".join(error.problems))
+        running.note_reload(source.not_taken if error is None else "; ".join(error.problems))
 
     await reload_on_change(source.watch, reload, hangup, SystemClock(), interval=_INTERVAL, refused=refused)

@@ -13,7 +13,7 @@ __all__ = ["VerbGroup"]
 
 
 class VerbGroup(click.Group):
-    """``meshtls fetch jwt`` does not import a database driver.
+    """Imports a verb when it is called: ``meshtls fetch jwt`` does not import a database driver.
 
     ``verbs`` has each verb with its module within ``package`` and its summary, which the list of verbs shows without
     importing any. The verb is the function of its name there, with underscores for dashes.

@@ -38,7 +38,9 @@ _FAILURES = (MeshtlsError, OSError, ValueError)
 
 
 class Collector:
-    """``async with collector.running()`` keeps ``model`` current; ``act`` has a process do something."""
+    """Follows the processes of a mesh. ``async with collector.running()`` keeps ``model`` current; ``act`` has a
+    process do something.
+    """
 
     def __init__(
         self,

@@ -64,7 +64,9 @@ class Known:
 
 
 class Connections:
-    """``ended`` and ``request`` take records; ``live`` replaces what one process says that lives."""
+    """The connections and requests of all processes. ``ended`` and ``request`` take records; ``live`` replaces what one
+    process says that lives.
+    """
 
     def __init__(self, most: int = _MOST, most_refused: int = _MOST_REFUSED, most_bytes: int = _MOST_BYTES) -> None:
         self._most = {_ALLOWED: most, _DENIED: most_refused, _FAILED: most_refused}

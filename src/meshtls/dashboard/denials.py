@@ -38,7 +38,7 @@ class Denial:
 
 
 class Denials:
-    """``take`` is given each denied record once."""
+    """Denials in groups, with how many there were. ``take`` is given each denied record once."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], Denial] = {}

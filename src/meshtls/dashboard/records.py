@@ -93,7 +93,7 @@ class Event(TypedDict, total=False):
 
 
 class Connections(TypedDict, total=False):
-    """``/connections``."""
+    """The page ``/connections``."""
 
     live: Annotated[list[Live], Meta(max_length=_MANY)]
     ended: Annotated[list[Line], Meta(max_length=_MANY)]
@@ -101,7 +101,7 @@ class Connections(TypedDict, total=False):
 
 
 class Info(TypedDict, total=False):
-    """``/server_info``."""
+    """The page ``/server_info``."""
 
     kind: Required[Literal["sidecar", "agent", "server"]]
     name: Name
@@ -115,14 +115,14 @@ class Info(TypedDict, total=False):
 
 
 class Ready(TypedDict, total=False):
-    """``/ready``."""
+    """The page ``/ready``."""
 
     ready: Required[bool]
     text: Text
 
 
 class Logging(TypedDict, total=False):
-    """``/logging``."""
+    """The page ``/logging``."""
 
     level: Word | None
 
@@ -174,7 +174,7 @@ class Holder(TypedDict, total=False):
 
 
 class Certs(Holder, total=False):
-    """``/certs``."""
+    """The page ``/certs``."""
 
     agent: Holder
     server: Holder
@@ -206,7 +206,7 @@ class Edge(TypedDict):
 
 
 class Graph(TypedDict, total=False):
-    """``/graph``."""
+    """The page ``/graph``."""
 
     edges: Annotated[list[Edge], Meta(max_length=_MANY)]
 
@@ -245,7 +245,7 @@ class Entry(TypedDict, total=False):
 
 
 class Policies(TypedDict, total=False):
-    """``/policies`` of a sidecar, or of an agent."""
+    """The page ``/policies`` of a sidecar, or of an agent."""
 
     generation: Number | None
     not_taken: Text | None
@@ -254,7 +254,7 @@ class Policies(TypedDict, total=False):
 
 
 class Routes(TypedDict, total=False):
-    """``/routes`` of a server."""
+    """The page ``/routes`` of a server."""
 
     federates_with: Annotated[list[Text], Meta(max_length=_SOME)]
 

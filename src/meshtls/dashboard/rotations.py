@@ -39,7 +39,9 @@ class Held:
 
 
 class Rotations:
-    """``take`` is given the SVIDs of a process at each look; ``now`` is when it answered."""
+    """The SVIDs that processes hold, and those that they held before. ``take`` is given the SVIDs of a process at each
+    look; ``now`` is when it answered.
+    """
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str, str, str], Held] = {}

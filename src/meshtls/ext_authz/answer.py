@@ -53,8 +53,9 @@ class HeaderChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExtAuthzAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """``reason`` is for the log. ``status``, ``body`` and ``headers`` are the answer to a client that is denied; to one
-    that is allowed, ``headers`` go with the app's response. ``failed``: the provider did not decide this.
+    """A provider's answer about one request. ``reason`` is for the log. ``status``, ``body`` and ``headers`` are the
+    answer to a client that is denied; to one that is allowed, ``headers`` go with the app's response. ``failed``: the
+    provider did not decide this.
     """
 
     allowed: bool

@@ -46,7 +46,8 @@ Ask = Callable[[Request], Awaitable[ExtAuthzAnswer]]
 
 
 class ExtAuthz:
-    """``async with`` keeps the connections to the providers; each is dialled at its first check.
+    """Asks the providers of CUSTOM policies. ``async with`` keeps the connections to the providers; each is dialled at
+    its first check.
 
     Its end waits for the checks under way, each of which has its timeout; a later one is denied.
 

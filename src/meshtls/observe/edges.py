@@ -62,7 +62,7 @@ class Edge:
 
 
 class Edges:
-    """``connection`` and ``request`` take each result; ``now`` is the seconds of a monotonic clock."""
+    """Who talks to whom. ``connection`` and ``request`` take results; ``now`` is in seconds of a monotonic clock."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most

@@ -1,4 +1,4 @@
-"""The messages of the newest handshakes, for who wants to see how one goes. Bounded. Pure.
+"""The messages of the newest handshakes, for operators. Bounded. Pure.
 
 One handshake a second is noted, in each direction, so that it costs nothing under load; and of those that ended well
 and those that did not, the newest few are kept, each in a place of its own.

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from meshtls.observe.events import ConnectionResult, Direction, Phases, RequestResult, Security
+from meshtls.observe.events import ConnectionResult, Direction, Phases, RequestResult, Security, TimedPhase
 from meshtls.observe.handshakes import Handshakes
 from meshtls.spiffeid import SpiffeId
 from meshtls.wire.trace_context import SpanContext
@@ -78,10 +78,10 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class PhaseEnded(msgspec.Struct, frozen=True):
-    """``detect``, ``handshake`` or ``connect`` is over, well or not, after ``ms`` milliseconds."""
+    """This phase of the connection is over, well or not, after ``ms`` milliseconds."""
 
     number: int
-    phase: str
+    phase: TimedPhase
     ms: float
 
 
@@ -105,7 +105,7 @@ class Ended(msgspec.Struct, frozen=True):
     carries: bool = False
     trace: SpanContext | None = None
     shares_id: bool = False
-    timed: Sequence[tuple[str, float]] = ()
+    timed: Sequence[tuple[TimedPhase, float]] = ()
     resumed: bool | None = None
 
 

@@ -1,4 +1,4 @@
-"""The connections that ended most recently, for who asks why one ended. Bounded. Pure.
+"""The connections that ended most recently, for operators. Bounded. Pure.
 
 Anyone can cause denials and failures, so each verdict has a place of its own: a flood of refused strangers does not
 push out what was allowed. A load balancer may probe a port each second, and its probes push out no failure.
@@ -17,8 +17,8 @@ _MOST = 512
 
 
 class Recent:
-    """``connection`` and ``request`` take each result; the others read. Up to ``most`` of each verdict are kept, and
-    as many of what was closed early.
+    """The newest connections and requests that ended. ``connection`` and ``request`` take each result; the others read.
+    Up to ``most`` of each verdict are kept, and as many of what was closed early.
 
     ``totals`` counts connections by direction and outcome since the start.
     """

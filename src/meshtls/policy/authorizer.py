@@ -66,7 +66,7 @@ def evaluate(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> Deci
 def check(authorizer: Authorizer, peer: VerifiedPeer, target: Target) -> NotAuthorizedError | None:
     """What to raise where the authorizer does not allow this peer; None where it does.
 
-    NEEDS_HTTP is no permission: what asks here has no request to show.
+    NEEDS_HTTP is no permission: the caller has no HTTP request.
     """
     decision = evaluate(authorizer, peer, target)
     return None if decision.allowed else NotAuthorizedError(decision.words, peer)

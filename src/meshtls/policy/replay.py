@@ -143,7 +143,7 @@ _Key = tuple[
 
 
 class Replay:
-    """``add`` each line, then ``report``."""
+    """Judges recorded requests by proposed policies. ``add`` each line, then ``report``."""
 
     def __init__(self, proposal: Proposal) -> None:
         self._proposal = proposal

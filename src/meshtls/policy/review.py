@@ -27,7 +27,8 @@ Mode = tuple[MtlsMode, str | None]
 
 
 class Review(msgspec.Struct, frozen=True):
-    """``shadow`` is what ``WorkloadPolicies.shadow`` says, ``audit`` the AUDIT rules that match.
+    """All that policies say of one request. ``shadow`` is what ``WorkloadPolicies.shadow`` says, ``audit`` the AUDIT
+    rules that match.
 
     ``passes_plaintext``: whether the port takes a connection without TLS. ``request`` has its path normalized.
     ``unseen`` is the caller's ID if the port is DISABLE: no TLS ends there, so that it was judged as plaintext.

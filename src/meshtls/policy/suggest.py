@@ -68,7 +68,7 @@ class Suggestion(msgspec.Struct, frozen=True):
 
 
 class Suggestions:
-    """``add`` each line, then take the ``policies``.
+    """Policies that allow what was recorded. ``add`` each line, then take the ``policies``.
 
     ``labels``: those of the destinations; the policy of one that is not there has no selector. ``templates``: write
     paths with identifiers as templates, which allows more than was recorded.

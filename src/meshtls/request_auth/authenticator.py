@@ -40,8 +40,8 @@ log = logger("meshtls.request_auth")
 
 
 class RequestAuthenticator:
-    """``async with`` fetches key sets in the background; it does not wait for them. Its end waits for the requests that
-    wait for a fetch.
+    """Verifies the tokens of requests by JWT rules. ``async with`` fetches key sets in the background; it does not wait
+    for them. Its end waits for the requests that wait for a fetch.
 
     - ``rules``: the workload's, in order. With none every request is let through as it is.
     - ``own_id``: the audience of JWT-SVIDs under a rule without ``audiences``.

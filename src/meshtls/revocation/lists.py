@@ -40,7 +40,7 @@ class CrlRule:
 
 @dataclass(frozen=True, slots=True)
 class CrlLists:
-    """``received`` are the CRLs of the Workload API, ``rules`` what is configured.
+    """The CRLs by which peers are checked. ``received`` are the CRLs of the Workload API, ``rules`` what is configured.
 
     ``incomplete`` says why some that were sent are not among ``received``. Every issuer then needs one.
     """

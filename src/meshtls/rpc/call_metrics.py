@@ -28,7 +28,8 @@ CODES = tuple(one.name for one in Status)
 
 
 class CallMetrics:
-    """``rpcs`` is a counter with the labels method and code, ``duration`` a histogram in seconds with the label method.
+    """Counts and times the calls of gRPC methods. ``rpcs`` is a counter with the labels method and code, ``duration`` a
+    histogram in seconds with the label method.
 
     ``open`` has the number of calls of each method that have not ended.
     """

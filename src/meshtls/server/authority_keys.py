@@ -20,7 +20,8 @@ __all__ = ["AuthorityKeys"]
 
 
 class AuthorityKeys:
-    """``x509`` and ``jwt`` hold an authority for each stored key; one of each kind is made where there is none.
+    """The keys that this server signs with. ``x509`` and ``jwt`` hold an authority for each stored key; one of each
+    kind is made where there is none.
 
     Below an upstream authority none is made: ``held`` has the CAs that were signed there, and ``x509`` those by root.
 

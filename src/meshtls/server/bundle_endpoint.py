@@ -1,6 +1,6 @@
 """The bundle endpoint: our own bundle over HTTPS, for everybody (SPIFFE Federation, sections 4 and 5).
 
-Clients are anonymous and present no certificate. A bundle is public, and who asks for it need not be trusted.
+Clients are anonymous and present no certificate. A bundle is public, so a client need not be trusted.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ log = logger("meshtls.server")
 
 
 class Hub:
-    """``index``, ``bundle``, ``tainted``, ``federated``, ``relations``, ``blocks``, ``crls`` and what those revoke,
-    ``revocations``, as of ``revision``. Call ``load`` before use.
+    """An in-memory view of the store: ``index``, ``bundle``, ``tainted``, ``federated``, ``relations``, ``blocks``,
+    ``crls`` and what those revoke, ``revocations``, as of ``revision``. Call ``load`` before use.
 
     ``index`` has no entry that is blocked. ``crls`` are those of all servers, in DER. ``revoked`` is set when there is
     something for ``take_revoked``; ``relations_changed`` when ``relations`` or ``federated`` may be others, until the

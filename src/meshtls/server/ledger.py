@@ -34,14 +34,14 @@ _MOST_CALLS = 256
 #: SVIDs that one audit record lists.
 _MOST_SVIDS = 32
 
-Issued = Signed | SignedJwt
-_Act = tuple[AuditRecord, Sequence[Issued]]
+Recorded = Signed | SignedJwt
+_Act = tuple[AuditRecord, Sequence[Recorded]]
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
     act: AuditRecord
-    issued: Sequence[Issued]
+    issued: Sequence[Recorded]
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -60,7 +60,7 @@ class Ledger:
         self._writing = asyncio.Lock()
         self._intermediates: set[str] = set()
 
-    async def commit(self, act: AuditRecord, issued: Sequence[Issued]) -> None:
+    async def commit(self, act: AuditRecord, issued: Sequence[Recorded]) -> None:
         """Record these, all or none, with the act that issued them; they are durable at the end.
 
         Raises ConfigError, StoreError.
@@ -84,7 +84,7 @@ class Ledger:
         if pending:
             await asyncio.wait(pending)
 
-    def committed(self, issued: Sequence[Issued]) -> None:
+    def committed(self, issued: Sequence[Recorded]) -> None:
         """The transaction in which ``record`` recorded these is committed."""
         for one in issued:
             self.on_issued(one.record.kind)
@@ -98,7 +98,7 @@ class Ledger:
         # By serial, since one transaction may have the same token or intermediate twice.
         pairs = {row.serial: (leaf, row) for one in issued for leaf, row in await self._unknown(tx, one)}
         if not pairs:
-            await self.trail.append(tx, _told(acts, {}))
+            await self.trail.append(tx, _audit_records(acts, {}))
             return
         leaves, rows = [bytes(leaf) for leaf, _ in pairs.values()], [row for _, row in pairs.values()]
         if not await self._append(tx, leaves, rows, acts):
@@ -112,7 +112,7 @@ class Ledger:
         appending = self._log.plan(leaves)
         numbered = [replace(row, log_index=appending.first + at) for at, row in enumerate(rows)]
         told = [self._new_ca(row) for row in numbered if row.kind == "ca" and row.entry_id is None]
-        told += _told(acts, {row.serial: row.log_index for row in numbered})
+        told += _audit_records(acts, {row.serial: row.log_index for row in numbered})
         head, lines = self.trail.plan(told)
         before = [*appending.steps, issuances.record_step(numbered)]
         done = await run_steps(tx, [*before, *lines])
@@ -167,7 +167,7 @@ class Ledger:
             else:
                 waiting.done.set_exception(error)
 
-    async def _unknown(self, tx: AsyncConnection, one: Issued) -> list[tuple[Leaf, Issuance]]:
+    async def _unknown(self, tx: AsyncConnection, one: Recorded) -> list[tuple[Leaf, Issuance]]:
         """The leaves and rows for an SVID: two where its intermediate is new, none for a token that is known.
 
         RSA signs equal claims to equal tokens, so two requests may give one token.
@@ -195,12 +195,12 @@ def _unobserved(kind: str) -> None:
     return None
 
 
-def _told(acts: Sequence[_Act], indexes: Mapping[str, int | None]) -> list[AuditRecord]:
+def _audit_records(acts: Sequence[_Act], indexes: Mapping[str, int | None]) -> list[AuditRecord]:
     """The acts that issued something, with what they issued. ``indexes`` are the leaves by serial."""
     return [msgspec.structs.replace(act, after=_summary(issued, indexes)) for act, issued in acts if issued]
 
 
-def _summary(issued: Sequence[Issued], indexes: Mapping[str, int | None]) -> Mapping[str, Any]:
+def _summary(issued: Sequence[Recorded], indexes: Mapping[str, int | None]) -> Mapping[str, Any]:
     """What an act issued: the first of many in full, all by their number. All are in the transparency log."""
     rows: list[dict[str, Any]] = [
         {

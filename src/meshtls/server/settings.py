@@ -57,7 +57,9 @@ class TokenConfig:
 
 @dataclass(frozen=True, slots=True)
 class X509PopConfig:
-    """``ca_bundles`` are PEM files. A node may attest with a certificate that chains to one of their CAs."""
+    """Node attestation by X.509 certificates. ``ca_bundles`` are PEM files. A node may attest with a certificate that
+    chains to one of their CAs.
+    """
 
     ca_bundles: tuple[Path, ...]
 

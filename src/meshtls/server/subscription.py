@@ -11,7 +11,9 @@ __all__ = ["Subscription"]
 
 
 class Subscription:
-    """``recheck``: the agent's record changed, so its access must be checked again. ``reload``: send it everything."""
+    """One agent's open sync. ``recheck``: the agent's record changed, so its access must be checked again. ``reload``:
+    send it everything.
+    """
 
     def __init__(self, node: Node) -> None:
         self.node = node

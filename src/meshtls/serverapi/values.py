@@ -106,7 +106,9 @@ class SubjectKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """``name`` is a serial in hexadecimal, a SPIFFE ID, an agent's SPIFFE ID or an entry's id."""
+    """What a revocation takes back. ``name`` is a serial in hexadecimal, a SPIFFE ID, an agent's SPIFFE ID or an
+    entry's id.
+    """
 
     kind: SubjectKind
     name: str

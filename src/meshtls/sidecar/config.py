@@ -142,7 +142,9 @@ def _tracing(said: SidecarFile, directory: Path, notices: list[str]) -> TracingK
     if keys is None:
         return None
     if not keys.otlp.tls and not is_loopback(keys.otlp.address.host):
-        notices.append(f"tracing.otlp: spans go to {keys.otlp} in plaintext: the network path reads who calls whom")
+        notices.append(
+            f"tracing.otlp: spans go to {keys.otlp} in plaintext: readers of the network path see who calls whom"
+        )
     files = {one: directory / path for one in ("ca_file", "headers_file") if (path := getattr(keys, one)) is not None}
     return msgspec.structs.replace(keys, **files)
 

@@ -16,7 +16,7 @@ from meshtls.clock import Clock
 from meshtls.errors import MeshtlsError, NotAuthorizedError, PeerError
 from meshtls.lazy_text import LazyText
 from meshtls.logs import of_connection
-from meshtls.observe.events import UNRULED, ConnectionResult, Direction, Outcome, Phases, Ruled, Security
+from meshtls.observe.events import UNRULED, ConnectionResult, Direction, Outcome, Phases, Ruled, Security, TimedPhase
 from meshtls.observe.handshakes import Handshake
 from meshtls.observe.live import Admitted, Events, Live, PhaseEnded
 from meshtls.policy.decision import Decision
@@ -86,7 +86,7 @@ class _Phase:
 
     __slots__ = ("_began", "_connection", "_name")
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: Connection, name: TimedPhase) -> None:
         self._connection, self._name = connection, name
         self._began = connection.clock.monotonic()
 
@@ -208,7 +208,7 @@ class Connection:
     started: datetime = field(init=False)
     _began: float = field(init=False)
     #: The name and the milliseconds of each phase that is over.
-    timed: list[tuple[str, float]] = field(init=False, default_factory=list)
+    timed: list[tuple[TimedPhase, float]] = field(init=False, default_factory=list)
     #: Its end was reported.
     reported: bool = field(init=False, default=False)
     _registered: tuple[Gate, Request] | None = field(init=False, default=None)
@@ -254,11 +254,11 @@ class Connection:
         if self.unproven is not None:
             self.unproven.reach(self, stage)
 
-    def phase(self, name: str) -> _Phase:
-        """Time a phase, also one that fails: ``detect``, ``handshake`` or ``connect``."""
+    def phase(self, name: TimedPhase) -> _Phase:
+        """Time a phase, also one that fails."""
         return _Phase(self, name)
 
-    def note_phase(self, name: str, began: float) -> None:
+    def note_phase(self, name: TimedPhase, began: float) -> None:
         """Note a phase that began at ``began``, by ``clock.monotonic``, and ends now."""
         ms = (self.clock.monotonic() - began) * 1000
         self.timed.append((name, ms))
@@ -413,7 +413,7 @@ class Connection:
         return None if self._registered is None else Security.PLAINTEXT
 
     def _timings(self) -> Phases:
-        sums: dict[str, float] = {}
+        sums: dict[TimedPhase, float] = {}
         for name, ms in self.timed:
             sums[name] = sums.get(name, 0.0) + ms
         return Phases(

@@ -82,8 +82,8 @@ class Gate:
         """The verdict on a connection or a stream, when it begins and whenever the policy has changed.
 
         ``reads_http``: rules judge its HTTP requests one by one, and the connection only by its mode. Elsewhere
-        NEEDS_HTTP is a denial like any other that does not allow. ``allowed_by`` are the CUSTOM policies whose
-        providers were asked before, and allow it; None for a tunnel, of whose streams each is asked for.
+        NEEDS_HTTP denies. ``allowed_by``: the CUSTOM policies whose providers allowed it; None for a tunnel, whose
+        streams the providers are asked about one by one.
         """
         if request.peer is None and not self.plaintext:
             return _PLAINTEXT_DENIED

@@ -56,7 +56,9 @@ _AnyBinding = Binding[Inbound] | Binding[Outbound]
 
 
 class Listeners:
-    """``inbound`` and ``outbound`` are in the order of the view. For each view, call ``apply`` and then ``serve``."""
+    """The listeners of one sidecar. ``inbound`` and ``outbound`` are in the order of the view. For each view, call
+    ``apply`` and then ``serve``.
+    """
 
     def __init__(self, shared: ListenerDeps) -> None:
         #: The view in use.

@@ -36,13 +36,14 @@ class Served(Protocol):
     def serve(self, events: list[tuple[int, int]]) -> None:
         """Call the callbacks of these descriptors."""
 
-    def lose(self, fd: int) -> None:
+    def hand_to_loop(self, fd: int) -> None:
         """The loop itself watches this descriptor from now on."""
 
 
 class SharedSelector(selectors.BaseSelector):
-    """``epoll`` is shared with the attached poller, which sets ``guest``; descriptors that asyncio did not register are
-    the poller's. The loop sets ``due`` when a callback or a timer was added.
+    """An asyncio selector whose epoll a poller shares. ``epoll`` is shared with the attached poller, which sets
+    ``guest``; descriptors that asyncio did not register are the poller's. The loop sets ``due`` when a callback or a
+    timer was added.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class SharedSelector(selectors.BaseSelector):
         if fd in self._keys:
             raise KeyError(f"{fd} is already registered")
         if self.guest is not None:
-            self.guest.lose(fd)
+            self.guest.hand_to_loop(fd)
         self.epoll.register(fd, _mask(events))
         return self._keep(fd, selectors.SelectorKey(fileobj, fd, events, data))
 

@@ -14,7 +14,9 @@ __all__ = ["Partings"]
 
 
 class Partings:
-    """``add`` takes one, and ``linger`` closes it after a bounded time; ``over`` waits for all of them."""
+    """Refused sockets that linger. ``add`` takes one, and ``linger`` closes it after a bounded time; ``over`` waits for
+    all of them.
+    """
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller

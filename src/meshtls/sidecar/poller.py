@@ -46,7 +46,9 @@ class Poller(Protocol):
 
 
 class Watched:
-    """``mask`` is what epoll watches for, which may be more than the callbacks ask for; 0 is unregistered."""
+    """One socket that the poller watches. ``mask`` is what epoll watches for, which may be more than the callbacks ask
+    for; 0 is unregistered.
+    """
 
     __slots__ = ("broken", "mask", "read", "sock", "write")
 
@@ -121,7 +123,7 @@ class EpollPoller:
             self.epoll.register(fd, mask)
         watched.mask = mask
 
-    def lose(self, fd: int) -> None:
+    def hand_to_loop(self, fd: int) -> None:
         """The loop itself watches this descriptor from now on."""
         watched = self.watched.get(fd)
         if watched is not None:

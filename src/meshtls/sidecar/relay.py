@@ -94,8 +94,9 @@ class Relay:
         """``now``: the loop's time."""
         self._on_end = on_end
         self.poller = poller
-        inward = _Pump(self, opener, other, flow, None)
-        outward = inward.twin = _Pump(self, other, opener, flow, inward)
+        inward = _Pump(self, opener, other, flow, inward=True)
+        outward = _Pump(self, other, opener, flow, inward=False)
+        inward.twin, outward.twin = outward, inward
         self._pumps: tuple[_Pump, ...] = (inward, outward)
         self.last = now
         self.over = False
@@ -129,7 +130,11 @@ class Relay:
 class _Pump:
     """One direction; ``twin`` is the other, whose sink is this one's source. It is None once the relay is over.
 
-    ``reads``: receive from the source. ``waits``: the sink has unsent bytes, or had no room.
+    - Relaying: it ``reads`` from the source.
+    - Blocked: it ``waits``, since the sink has unsent bytes or had no room, and reads on only where the source is a
+      stream, whose window bounds what comes.
+    - ``_finishing``: the source has ended, and it ``waits`` until the sink has sent the rest.
+    - ``done``: the sink has been told of the end. It only ``waits`` again for TLS's own responses to be sent.
 
     The callbacks catch every exception and end the relay with it: raised, it would end the poller's whole batch, or
     the tunnel.
@@ -155,17 +160,17 @@ class _Pump:
         "waits",
     )
 
-    def __init__(self, relay: Relay, source: End, sink: End, flow: Flow, twin: _Pump | None) -> None:
-        """The first of a relay has no twin yet, and is that of the bytes from the opener."""
+    def __init__(self, relay: Relay, source: End, sink: End, flow: Flow, *, inward: bool) -> None:
+        """``inward``: the bytes are those from the connection's opener."""
         self._relay = relay
         self._flow = flow
-        self._inward = twin is None
+        self._inward = inward
         self._pushed = source.pushes
         self._windowed = sink.windowed
         self._finishing = self.done = self.waits = False
         self.source = source
         self.sink = sink
-        self.twin = twin
+        self.twin: _Pump | None = None
         self.reads = True
 
     def start(self) -> None:

@@ -48,7 +48,8 @@ __all__ = ["Sidecar"]
 
 
 class Sidecar:
-    """``async with Sidecar(...)`` enters with every listener bound, and leaves with every connection closed.
+    """One sidecar: its listeners, connections, policies and pages. ``async with Sidecar(...)`` enters with every
+    listener bound, and leaves with every connection closed.
 
     ``inbound[i].address`` and ``outbound[i].address`` are the bound addresses, ``health`` the probes' one, ``scrapes``
     that of metrics, and ``admin`` that of the admin interface over TCP.
@@ -156,7 +157,7 @@ class Sidecar:
 
     async def __aenter__(self) -> Sidecar:
         config = self.config
-        services = self.runtime.services.prepared(config)
+        services = self.runtime.services.prepare(config)
         async with contextlib.AsyncExitStack() as opening:
             undo = opening.enter_context(contextlib.ExitStack())
             if self.runtime.wire_file is not None:
@@ -293,7 +294,7 @@ class Sidecar:
     def _serve_view(self, view: MeshView, config: SidecarConfig) -> int:
         if self.state is not SidecarState.SERVING:
             raise ConfigError(f"{config.name}: no new configuration is taken: it is {self.state.name.lower()}")
-        services = self.runtime.services.prepared(config)
+        services = self.runtime.services.prepare(config)
         ended = self.listeners.apply(view, config)
         self.runtime.services.use(services, config, self._tasks)
         self.listeners.serve()
@@ -321,10 +322,10 @@ class Sidecar:
             admin_notice(self.config.admin),
         )
 
-    def refused(self, why: str) -> None:
-        """The latest configuration was not taken, and why; empty where it was."""
-        self.not_taken = why
-        if why and self.metrics is not None:
+    def note_reload(self, error: str) -> None:
+        """Note why the latest configuration was not applied; empty if it was."""
+        self.not_taken = error
+        if error and self.metrics is not None:
             self.metrics.count_rejected()
 
     def _take_over(self, early: Early) -> None:

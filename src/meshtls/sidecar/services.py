@@ -29,7 +29,7 @@ Bundles = Callable[[], BundleSet]
 
 
 class ServicesInUse(NamedTuple):
-    """``authenticator`` is None where no RequestAuthentication applies."""
+    """The services that policies ask. ``authenticator`` is None where no RequestAuthentication applies."""
 
     authenticator: RequestAuthenticator | None
     ext_authz: ExtAuthz
@@ -44,7 +44,9 @@ class _TokenConfig(NamedTuple):
 
 
 class Services:
-    """``use`` takes what ``prepared`` made. ``bundles`` are the JWT bundles of the Workload API, where there is one."""
+    """The services that policies ask, and their replacement. ``use`` takes what ``prepare`` made. ``bundles`` are the
+    JWT bundles of the Workload API, where there is one.
+    """
 
     def __init__(self, clock: Clock, bundles: Bundles | None = None) -> None:
         self._clock = clock
@@ -56,7 +58,7 @@ class Services:
         self._no_tokens_more: asyncio.Event | None = None
         self._no_checks_more: asyncio.Event | None = None
 
-    def prepared(self, config: SidecarConfig) -> ServicesInUse | None:
+    def prepare(self, config: SidecarConfig) -> ServicesInUse | None:
         """For this configuration; None if those in use are for it, too. Raises ConfigError."""
         tokens, providers = _token_config(config), config.ext_authz
         if (tokens, providers) == self._made_from:
@@ -130,7 +132,7 @@ class Services:
 
 def check_services(config: SidecarConfig) -> None:
     """Raises ConfigError where a sidecar could not use this configuration's key sets or providers."""
-    Services(SystemClock()).prepared(config)
+    Services(SystemClock()).prepare(config)
 
 
 def _token_config(config: SidecarConfig) -> _TokenConfig:

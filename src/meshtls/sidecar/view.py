@@ -63,7 +63,8 @@ class Routes(msgspec.Struct, frozen=True):
 
 
 class MeshView(msgspec.Struct, frozen=True):
-    """``policies`` are those of ``routes.inbound``, in its order; the policy of an outbound route is its ``peer``.
+    """What a sidecar serves: routes, policies and the place that trust comes from. ``policies`` are those of
+    ``routes.inbound``, in its order; the policy of an outbound route is its ``peer``.
 
     ``generation`` increases. ``trust`` is the Workload API that identity and bundles come from; None is the source that
     the sidecar was made with. Raises ValueError if a route has no policy.
@@ -91,7 +92,9 @@ class Change(Enum):
 
 
 class RouteChange(NamedTuple):
-    """``old`` and ``new`` are the route's indices in the two views, None if it is not in one; ``keys`` differ."""
+    """A route that two views differ in. ``old`` and ``new`` are the route's indices in the two views, None if it is not
+    in one; ``keys`` differ.
+    """
 
     listen: Address
     old: int | None

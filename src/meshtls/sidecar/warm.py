@@ -38,7 +38,9 @@ _MOST_KEPT = 1 << 16
 
 @dataclass(eq=False, slots=True)
 class WarmConnection:
-    """``since`` is when it was made, by the clock; ``kept`` are the bytes that the far app has sent already."""
+    """A connection to the peer that was made before it is needed. ``since`` is when it was made, by the clock; ``kept``
+    are the bytes that the far app has sent already.
+    """
 
     dialled: Dialled
     since: float

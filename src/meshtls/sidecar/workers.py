@@ -46,8 +46,9 @@ class _Worker:
 
 
 class Workers:
-    """``serve`` runs in each of ``count`` processes, and is given a file descriptor that ends when the parent has gone,
-    and the worker's number, from 1: one that takes the place of another has its number.
+    """Runs the processes that serve one configuration. ``serve`` runs in each of ``count`` processes, and is given a
+    file descriptor that ends when the parent has gone, and the worker's number, from 1: one that takes the place of
+    another has its number.
 
     ``reread`` is called about three times a second, and with True for each SIGHUP; if it returns True, the workers get
     SIGHUP. Call ``run`` in the main thread of a process without other threads and without a running loop.

@@ -73,7 +73,7 @@ _SHOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """``certificate`` is None if the bytes are none, or too many, and ``unreadable`` says why.
+    """A certificate in words. ``certificate`` is None if the bytes are none, or too many, and ``unreadable`` says why.
 
     ``fields`` are texts, and lists of texts, by their name.
     """

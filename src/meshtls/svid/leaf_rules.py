@@ -36,7 +36,9 @@ _Broken = Callable[[x509.Certificate], str | None]
 
 
 class Rule(NamedTuple):
-    """``broken`` returns what is wrong with a certificate; ``text`` is what ``section`` of a standard wants."""
+    """One rule that a leaf has to keep. ``broken`` returns what is wrong with a certificate; ``text`` is what
+    ``section`` of a standard wants.
+    """
 
     broken: _Broken
     text: str

@@ -85,7 +85,7 @@ class PeerVerifier:
         if above is None:
             raise UntrustedPeerError(
                 "the peer resumed a session, and its certificate was not verified under the present trust;"
-                " it has to shake hands in full"
+                " a full handshake is required"
             )
         return self.verify((leaf, *above), now)
 

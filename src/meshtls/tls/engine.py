@@ -70,7 +70,7 @@ class TlsEngine(TlsRecords):
 
     @property
     def transcript(self) -> Transcript | None:
-        """What is filled with the messages of the handshake; None for nothing. Set it before the first step."""
+        """Filled with the handshake's messages; None if nothing records them. Set it before the first step."""
         return self._tls.transcript
 
     @transcript.setter

@@ -26,7 +26,8 @@ _CHUNK = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedServer:
-    """``chain`` is DER, leaf first; of a longer one than ``MAX_CHAIN`` there is one certificate more.
+    """What a server showed that nobody verified. ``chain`` is DER, leaf first; of a longer one than ``MAX_CHAIN`` there
+    is one certificate more.
 
     - ``wants_certificate``: it asked for ours.
     - ``version``, ``cipher``: empty if the handshake did not end well, and then ``ended`` says how it ended.

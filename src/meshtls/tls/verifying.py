@@ -126,7 +126,7 @@ class _ChecksPeer:
     #: Asked after each read and before each write. None where the connection's owner ends it when trust changes.
     live_trust: LiveTrust | None = None
 
-    #: Filled with the messages of the handshake, for who wants to see them.
+    #: Filled with the handshake's messages; None if nothing records them.
     transcript: Transcript | None = None
 
     _check: PeerCheck | None = None

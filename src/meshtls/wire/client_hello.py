@@ -24,7 +24,9 @@ _ISTIO = (b"istio", b"istio-peer-exchange", b"istio-http/1.0", b"istio-http/1.1"
 
 
 class ClientHello(NamedTuple):
-    """``sni`` is the server that it names, ``alpn`` the protocols that it offers."""
+    """What a ClientHello says of whose TLS it is. ``sni`` is the server that it names, ``alpn`` the protocols that it
+    offers.
+    """
 
     sni: str | None = None
     alpn: tuple[bytes, ...] = ()

@@ -1,4 +1,4 @@
-"""What is in a handshake message of TLS 1.3, in words: the fields that matter to who reads a handshake. Pure.
+"""What is in a handshake message of TLS 1.3, in words: the fields that matter to a reader of the handshake. Pure.
 
 The bytes may be anybody's, and cut off. ``tls/messages.py`` decodes them; here is chosen what a page shows.
 """

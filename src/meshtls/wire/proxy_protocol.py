@@ -87,7 +87,8 @@ _CRC32C, _CRC_BYTES = 0x03, 4
 
 
 class ProxyHeader(NamedTuple):
-    """``size`` is the header's, in bytes. ``source`` is the client's address and port; None where none is named.
+    """A header of the PROXY protocol. ``size`` is the header's, in bytes. ``source`` is the client's address and port;
+    None where none is named.
 
     ``local``: the proxy opened the connection for itself, for a health check as a rule, so it is the client.
     """

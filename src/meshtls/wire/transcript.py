@@ -27,7 +27,7 @@ class Message(NamedTuple):
 
 
 class Transcript:
-    """``note`` takes each message, in order."""
+    """The messages of one handshake. ``note`` takes each message, in order."""
 
     __slots__ = ("messages",)
 

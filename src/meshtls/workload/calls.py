@@ -39,7 +39,7 @@ _METADATA = {"workload.spiffe.io": "true"}
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """``timeout`` is in seconds, for a whole unary call and for a stream's first message."""
+    """Calls the Workload API. ``timeout`` is in seconds, for a whole unary call and for a stream's first message."""
 
     address: Address
     clock: Clock

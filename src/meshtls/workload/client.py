@@ -39,7 +39,8 @@ log = logger("meshtls.workload")
 
 
 class WorkloadApiClient:
-    """``async with WorkloadApiClient() as client``; the address is SPIFFE_ENDPOINT_SOCKET's unless given.
+    """A client of the SPIFFE Workload API: ``async with WorkloadApiClient() as client``; the address is
+    SPIFFE_ENDPOINT_SOCKET's unless given.
 
     ``timeout`` is in seconds, for each fetch and for the first message of each watch. Raises ConfigError for an invalid
     address; the methods raise WorkloadApiError, a LocalIdentityError. Unusable parts of a response are left out (see

@@ -42,7 +42,8 @@ log = logger("meshtls.workload")
 
 
 class JwtSource:
-    """``async with`` waits for the first JWT bundles or raises LocalIdentityError; they then follow the stream.
+    """JWT-SVIDs and JWT bundles of the Workload API. ``async with`` waits for the first JWT bundles or raises
+    LocalIdentityError; they then follow the stream.
 
     - The address is SPIFFE_ENDPOINT_SOCKET's unless given (ConfigError if it is invalid).
     - ``timeout``: seconds to wait for the first bundles, None for no limit.

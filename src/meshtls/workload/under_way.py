@@ -9,7 +9,7 @@ __all__ = ["UnderWay"]
 
 
 class UnderWay:
-    """``with`` it around each call; several may be under way."""
+    """Counts the calls under way. ``with`` it around each call; several may be under way."""
 
     def __init__(self) -> None:
         self._count = 0

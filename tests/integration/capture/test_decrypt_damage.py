@@ -79,7 +79,7 @@ def said(request: pytest.FixtureRequest, tmp_path: Path) -> Said:
     return Said(tmp_path, request.param)
 
 
-def test_nothing_is_told_of_what_is_whole(said: Said) -> None:
+def test_a_whole_session_has_no_troubles(said: Said) -> None:
     session = said.session()
     assert (troubles(session), text(session, Side.SERVER)) == ([], WORDS)
 

@@ -284,7 +284,7 @@ def test_a_data_store_that_cant_be_read(site: Path) -> None:
     )
 
 
-def test_a_server_of_another_version(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_of_another_version_is_reported(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = version("meshtls")
     monkeypatch.setattr("meshtls.cli.check.versions.version", lambda name: "99.0")
     told = check("--socket", server.said["socket"])

@@ -86,7 +86,7 @@ def test_a_mesh_without_a_dashboard_has_none(tmp_path: Path) -> None:
         assert up.line("draining").strip() == "draining"
 
 
-def test_it_prints_its_url_and_ends_with_a_signal(tmp_path: Path) -> None:
+def test_the_dashboard_prints_its_url_and_ends_with_a_signal(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a-token-of-the-test-0123456789\n")
     token.chmod(0o600)
@@ -123,7 +123,7 @@ def test_a_token_file_or_an_address_that_would_be_unsafe_is_refused(
     assert (done.returncode, done.stderr) == (2, message)
 
 
-def test_it_has_to_be_told_whom_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dashboard_without_an_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MESHTLS_ADMIN_INTERFACE", raising=False)
     done = meshtls("dashboard")
     assert done.returncode == 2

@@ -103,7 +103,7 @@ async def test_text_that_is_set_as_html_would_be_refused(tmp_path: Path) -> None
         assert said == "TypeError"
 
 
-async def test_it_is_used_by_keyboard_alone(tmp_path: Path) -> None:
+async def test_the_dashboard_is_used_by_keyboard_alone(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site, a_page(site) as page:
         line = await call(site.a)
         await page.wait_for_selector("#view[data-ready=mesh]")

@@ -179,7 +179,7 @@ async def test_the_mode_says_what_becomes_of_a_connection(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("mode", ["PERMISSIVE", "DISABLE"])
-async def test_item_5_what_passes_untouched_is_judged_as_plaintext(tmp_path: Path, mode: str) -> None:
+async def test_item_5_tls_that_passes_untouched_is_judged_as_plaintext(tmp_path: Path, mode: str) -> None:
     hello = client_hello("app.test")
     for text, passes in ((authorization(), True), (authorization(NAME_OF_A), False)):
         async with an_app() as app:
@@ -193,7 +193,7 @@ async def test_item_5_what_passes_untouched_is_judged_as_plaintext(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("protocol", "passes"), [("tcp", True), ("auto", True), ("http", False)])
-async def test_item_5_explain_says_what_the_sidecar_does_with_tls_to_a_disable_port(
+async def test_item_5_explain_and_the_sidecar_agree_on_tls_to_a_disable_port(
     tmp_path: Path, protocol: str, passes: bool
 ) -> None:
     hello = client_hello(None)
@@ -228,7 +228,7 @@ async def test_item_6_the_wait_for_a_silent_client_is_bounded(tmp_path: Path) ->
             assert await echoed(streams) == b"ping"
 
 
-async def test_item_6_until_the_bound_the_app_is_not_dialled(tmp_path: Path) -> None:
+async def test_item_6_the_app_is_not_dialled_before_the_bound(tmp_path: Path) -> None:
     async with an_app(GREETING) as app:
         config = written(tmp_path, app.address, authentication("PERMISSIVE") + authorization())
         async with running(config, Turning(as_b())) as b, connected(b.inbound) as streams:
@@ -239,7 +239,7 @@ async def test_item_6_until_the_bound_the_app_is_not_dialled(tmp_path: Path) -> 
             assert await streams[0].readexactly(4) == b"ping"
 
 
-async def test_item_6_a_port_that_is_opaque_is_not_waited_for(tmp_path: Path) -> None:
+async def test_item_6_an_opaque_port_waits_for_no_first_bytes(tmp_path: Path) -> None:
     """The bound is an hour here: only a port where nothing is looked for is quick."""
     async with an_app(GREETING) as app:
         opaque = authentication("PERMISSIVE", f', portLevelMtls: {{"{app.address.port}": {{mode: DISABLE}}}}')
@@ -249,7 +249,9 @@ async def test_item_6_a_port_that_is_opaque_is_not_waited_for(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("protocol", "detect"), [("tcp", NEVER), ("auto", "50ms")])
-async def test_item_6_within_tls_too(tmp_path: Path, protocol: str, detect: str) -> None:
+async def test_item_6_an_app_that_speaks_first_is_heard_within_tls_on_tcp_and_auto(
+    tmp_path: Path, protocol: str, detect: str
+) -> None:
     """``auto`` waits for the first bytes of HTTP, and not for long; ``tcp`` is the setting by which it does not."""
     async with an_app(GREETING) as app:
         documents = authentication("STRICT") + authorization()

@@ -148,7 +148,7 @@ async def openssl(*arguments: str, directory: Path) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("signing", [direct, delegated], ids=["the CA", "a delegate"])
-async def test_openssl_ocsp_hears_good_revoked_and_unknown(tmp_path: Path, signing: Callable[[], OcspSigner]) -> None:
+async def test_openssl_ocsp_reads_good_revoked_and_unknown(tmp_path: Path, signing: Callable[[], OcspSigner]) -> None:
     (tmp_path / "root.pem").write_bytes(ROOT.public_bytes(Encoding.PEM))
     (tmp_path / "ca.pem").write_bytes(CA.certificate.public_bytes(Encoding.PEM))
     wanted = {"good": (GOOD, "good"), "bad": (BAD, "revoked"), "unissued": (UNISSUED, "unknown")}

@@ -305,7 +305,7 @@ async def test_activating_waits_for_every_agent_unless_forced(config: ServerConf
         assert await states(core, "x509") == [OLD, OLD, ACTIVE]
 
 
-async def test_of_several_old_ones_one_has_to_be_named_by_the_beginning_of_its_id(
+async def test_an_old_authority_among_several_is_named_by_the_beginning_of_its_id(
     config: ServerConfig, clock: ManualClock
 ) -> None:
     async with core_of(config, clock) as core:

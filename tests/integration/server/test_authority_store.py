@@ -103,7 +103,7 @@ async def test_a_step_is_kept_and_is_refused_where_the_table_has_none(database: 
         await moved(database, replace(new, state=ACTIVE), AuthorityStep.REVOKE)
 
 
-async def test_of_two_commands_at_once_the_second_is_told(database: Database) -> None:
+async def test_the_second_of_two_commands_at_once_is_refused(database: Database) -> None:
     [record] = await published(database, PREPARED)
     await moved(database, record, AuthorityStep.ACTIVATE)
     with pytest.raises(ConflictError) as refused:

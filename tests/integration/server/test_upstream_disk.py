@@ -251,7 +251,7 @@ async def test_a_replaced_root_is_in_the_bundle_first_and_signs_once_agents_have
         assert [state for _, state in await states(core)] == [EXPIRED, ACTIVE]
 
 
-async def test_of_two_servers_of_a_store_one_follows_at_once_when_its_root_is_tainted_and_the_other_has_a_new_one(
+async def test_a_server_follows_at_once_when_its_root_is_tainted_and_another_server_of_its_store_has_a_new_one(
     site: Site, tmp_path: Path
 ) -> None:
     first, second = site.make("first"), site.make("second")

@@ -136,10 +136,10 @@ async def test_a_scrape_tells_of_the_identity_the_bundles_and_the_build() -> Non
 async def test_a_rejected_configuration_is_told() -> None:
     async with an_app() as app, scraped(inward(app.address), ConstantSource(as_b())) as b:
         assert b.metrics is not None
-        b.refused("sidecar.yaml:3: wrong")
+        b.note_reload("sidecar.yaml:3: wrong")
         snapshot = b.metrics.snapshot()
         assert [snapshot.value(f"meshtls_config_{name}") for name in ("rejected_total", "outdated")] == [1, 1]
-        b.refused("")
+        b.note_reload("")
         snapshot = b.metrics.snapshot()
         assert [snapshot.value(f"meshtls_config_{name}") for name in ("rejected_total", "outdated")] == [1, 0]
 

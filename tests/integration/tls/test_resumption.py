@@ -192,7 +192,7 @@ def test_a_session_whose_certificate_was_not_verified_under_this_trust_is_refuse
     assert type(ends.server) is UntrustedPeerError
     assert str(ends.server) == (
         "the peer resumed a session, and its certificate was not verified under the present trust;"
-        " it has to shake hands in full"
+        " a full handshake is required"
     )
 
 

@@ -134,7 +134,7 @@ class TestFailures:
         )
 
     @EVERY_FETCH
-    async def test_a_silent_workload_api(self, api: WorkloadApi, method: str) -> None:
+    async def test_a_silent_workload_api_times_out(self, api: WorkloadApi, method: str) -> None:
         api.silent = True
         async with WorkloadApiClient(api.address, timeout=0.05) as client:
             with pytest.raises(WorkloadApiError) as raised:
@@ -167,7 +167,7 @@ class TestFailures:
                 await FETCHES[method](client)
         assert str(raised.value) == f"Workload API at unix://{path}, {method}: the connection was lost"
 
-    async def test_a_response_without_an_svid(self, api: WorkloadApi) -> None:
+    async def test_a_response_without_an_svid_is_refused(self, api: WorkloadApi) -> None:
         api.context = replace(api.context, svids=())
         async with WorkloadApiClient(api.address) as client:
             with pytest.raises(LocalIdentityError, match="the Workload API sent no X509-SVID"):

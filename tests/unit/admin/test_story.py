@@ -105,7 +105,7 @@ def test_the_cause_is_what_most_of_all_kept_a_request_from_being_served(
     assert [line for line in lines if line.startswith(f"  next:    {step}")]
 
 
-def test_of_a_connection_that_failed_no_request_is_the_cause() -> None:
+def test_no_request_is_the_cause_of_a_connections_failure() -> None:
     failed = side("inbound", "POLICY_DENIED", "denied", detail="the policy was changed")
     lines = told(side("outbound"), failed, DENIED)
     assert f"  cause:   POLICY_DENIED: {ORDERS} refused {WEB}, whose identity is not allowed" in lines
@@ -160,7 +160,7 @@ def test_a_client_hello_that_a_stranger_sends_again_is_a_story_of_its_own() -> N
     assert "  cause:   OK: the connection was allowed and closed by both sides" in list(found[1].lines())
 
 
-def test_of_two_records_that_name_the_same_ids_the_one_with_the_callers_certificate_is_joined() -> None:
+def test_the_record_with_the_callers_certificate_is_joined_where_two_name_the_same_ids() -> None:
     near, far = (one | serials for one, serials in zip(BOTH, SERIALS, strict=True))
     other = far | {"peer_serial": "0c"}
     assert {(id(story.near), id(story.far)) for story in stories("1f", [other, near, far])} == {

@@ -75,7 +75,7 @@ def test_a_csr_with_a_key_of_another_kind_is_refused() -> None:
         (ec.generate_private_key(ec.SECP256K1()).public_key(), "EC secp256k1"),
         (rsa.generate_private_key(65537, TOO_FEW_BITS).public_key(), "RSA of 1024 bits"),
         (rsa.RSAPublicNumbers(65537, (1 << 4097) - 1).public_key(), "RSA of 4097 bits"),
-        (rsa.RSAPublicNumbers((1 << 32) + 1, (1 << 2048) - 1).public_key(), "one of 33 bits"),
+        (rsa.RSAPublicNumbers((1 << 32) + 1, (1 << 2048) - 1).public_key(), "RSA with an exponent of 33 bits"),
     ],
 )
 def test_weak_and_unusual_keys_are_refused_by_name(key: object, got: str) -> None:
@@ -104,7 +104,7 @@ def test_a_csr_by_a_key_that_is_dear_to_verify_with_is_refused_for_the_key_and_n
     assert x509.load_der_x509_csr(forged).public_key() == dear
     with pytest.raises(RequestError) as raised:
         public_key_of_csr(forged)
-    assert str(raised.value) == f"{WANTED}, got one of 3069 bits"
+    assert str(raised.value) == f"{WANTED}, got RSA with an exponent of 3069 bits"
 
 
 def test_a_csr_of_too_many_bytes_is_refused_before_it_is_read() -> None:

@@ -130,7 +130,7 @@ def test_reordered_repeated_and_cut_in_another_way_the_streams_are_whole(data: s
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_what_no_packet_has_is_told_as_missing_and_nothing_else(data: st.DataObject) -> None:
+def test_only_bytes_that_no_packet_has_are_reported_as_missing(data: st.DataObject) -> None:
     _, sent, whole = conversation(
         data.draw(sizes_of_segments()), data.draw(st.tuples(*[st.integers(0, 2**32 - 1)] * 2))
     )

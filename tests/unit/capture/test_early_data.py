@@ -22,7 +22,7 @@ def test_early_data_is_taken_with_its_times_and_gives_its_memory_back() -> None:
 
 
 @pytest.mark.parametrize(("most", "kept"), [(1 << 27, 4), (64, 0)])
-def test_of_more_early_data_than_there_is_room_for_the_beginning_is_kept(most: int, kept: int) -> None:
+def test_the_beginning_of_early_data_is_kept_where_there_is_no_room_for_more(most: int, kept: int) -> None:
     share = MemoryPool(most).share()
     early = EarlyData(share)
     for number in range(10):

@@ -83,13 +83,13 @@ def test_places_are_numbers_of_events_or_of_records() -> None:
     assert index.application.numbers == [14, 16]
 
 
-def test_without_a_server_hello_and_decrypted_data_there_are_no_places() -> None:
+def test_an_index_without_a_server_hello_and_decrypted_data_has_no_places() -> None:
     index = indexed(EVENTS[:4])
     assert (index.before_hello, index.finished, index.application.numbers) == (None, {}, [])
 
 
 @pytest.mark.parametrize("after", range(len(EVENTS) + 1))
-def test_between_has_what_a_slice_of_all_events_has(after: int) -> None:
+def test_between_returns_the_same_as_a_slice_of_all_events(after: int) -> None:
     index = indexed(EVENTS)
     for until in (None, *range(len(EVENTS) + 2)):
         part = [one for one in EVENTS[after:until] if isinstance(one, RecordSeen)]

@@ -147,7 +147,7 @@ def test_a_refused_connection_is_not_ok_because_the_hellos_are_lost(
     assert found.unknown_because.startswith(MIDDLE)
 
 
-def test_of_a_connection_that_goes_on_the_records_so_far_are_told(tmp_path: Path) -> None:
+def test_a_connection_that_is_open_at_the_end_is_reported_with_its_records_so_far(tmp_path: Path) -> None:
     tape = Tape()
     tape.wire(shaken(tmp_path), close=False)
     del tape.frames[:6]

@@ -73,7 +73,7 @@ def test_a_response_without_a_length_ends_with_the_connection() -> None:
     assert (only(talk).end, only(talk).response_bytes, reasons(talk)) == ("complete", 11, [])
 
 
-def test_what_is_no_request_ends_the_client_s_direction_only() -> None:
+def test_a_malformed_request_ends_the_clients_direction_only() -> None:
     bad = b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
     talk = read((C, GET), (S, OK), (C, bad), (S, OK))
     assert reasons(talk) == [(C, len(GET), "HTTP/1.1: wanted one host at most, got several")]
@@ -81,7 +81,7 @@ def test_what_is_no_request_ends_the_client_s_direction_only() -> None:
     assert [(one.method, one.status) for one in talk.exchanges] == [("GET", 200), ("", 200)]
 
 
-def test_what_is_no_response_ends_the_server_s_direction_only() -> None:
+def test_a_malformed_response_ends_the_servers_direction_only() -> None:
     talk = read((C, GET), (S, b"HTTP/1.1 two hundred\r\n\r\n"), (C, POST))
     assert [(side, at) for side, at, _ in reasons(talk)] == [(S, 0)]
     assert [one.method for one in talk.exchanges] == ["GET", "POST"]
@@ -177,7 +177,7 @@ def test_a_head_without_an_end_is_not_kept() -> None:
         ((S, b"\x15\x03\x03\x00\x02\x02\x28"), Spoken.TLS),
     ],
 )
-def test_what_is_spoken_shows_in_the_first_bytes(flight: Flight, spoken: Spoken) -> None:
+def test_the_protocol_shows_in_the_first_bytes(flight: Flight, spoken: Spoken) -> None:
     assert read(flight).spoken is spoken
     assert read(flight, cut=1).spoken is spoken
 

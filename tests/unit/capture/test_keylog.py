@@ -92,7 +92,7 @@ def test_the_last_line_needs_no_line_feed_and_lines_may_end_as_in_dos() -> None:
     assert len(secrets.labels) == 2
 
 
-def test_of_two_secrets_for_one_label_the_last_one_counts_and_both_ends_may_write_the_same() -> None:
+def test_the_last_of_two_secrets_for_one_label_counts_and_both_ends_may_write_the_same() -> None:
     keys = KeyLog(line("EXPORTER_SECRET", SECRET) * 2 + line("EXPORTER_SECRET", LONG))
     secrets = keys.secrets_of(RANDOM)
     assert secrets is not None

@@ -129,7 +129,7 @@ def _memory_of(look: Callable[[], bytes]) -> int:
         tracemalloc.stop()
 
 
-def test_what_is_no_secret_does_not_leave_the_file(tmp_path: Path) -> None:
+def test_lines_that_are_no_secrets_do_not_leave_the_file(tmp_path: Path) -> None:
     path = tmp_path / "keys.log"
     path.write_bytes(b"# a comment\npassword: x\n" + b"z" * 70_000 + b"\n" + LINE)
     log = GrowingKeyLog(path)

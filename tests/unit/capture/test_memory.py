@@ -195,7 +195,7 @@ def test_connections_that_fit_are_told_whole_and_give_their_memory_back(tmp_path
     assert {(one.outcome, one.problem, one.troubles) for one in found} == {(Outcome.OK, "", ())}
 
 
-def test_of_connections_that_do_not_fit_something_is_left_out_and_none_is_judged_by_it(tmp_path: Path) -> None:
+def test_connections_that_do_not_fit_into_memory_are_not_judged_by_what_is_left_of_them(tmp_path: Path) -> None:
     found, pool = analysis_of(tmp_path, 32 << 10)
     assert pool.left == 32 << 10
     assert 0 < pool.refused < 20

@@ -51,7 +51,7 @@ def told(packets: list[Packet], keys: Path | None) -> Connection:
 @pytest.mark.parametrize("keys", [True, False])
 @pytest.mark.parametrize("before", [[], CONNECT], ids=["direct", "through a proxy"])
 @pytest.mark.parametrize("snapshot", [60, 96, 200, 400])
-def test_of_cut_packets_the_bytes_are_a_bound(
+def test_byte_counts_of_cut_packets_are_upper_bounds(
     version: int, keys: bool, before: list[Flight], snapshot: int, tmp_path: Path
 ) -> None:
     packets = packets_of(tmp_path, version, before)

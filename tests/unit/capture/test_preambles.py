@@ -339,7 +339,7 @@ def test_a_hello_that_was_sent_before_the_proxy_refused_is_not_told_as_a_handsha
     )
 
 
-def test_of_several_streams_or_lost_frames_the_record_is_about_http2(tmp_path: Path) -> None:
+def test_the_record_is_about_http2_where_there_are_several_streams_or_lost_frames(tmp_path: Path) -> None:
     why = (
         "the record is about HTTP/2, and not the TLS in a tunnel, since that is not the only stream, or not all of its"
         " frames are known: streams that are tunnels with TLS in them: {}"

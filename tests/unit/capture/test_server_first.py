@@ -43,7 +43,7 @@ def test_anything_else_of_the_server_is_another_protocol(sent: bytes) -> None:
     assert spoken(sent).spoken is Spoken.OTHER
 
 
-def test_so_much_is_held_and_no_more() -> None:
+def test_first_bytes_of_a_server_are_held_up_to_a_bound() -> None:
     conversation = Conversation()
     for _ in range(100):
         conversation.feed(Side.SERVER, _SETTINGS * 100, 1)

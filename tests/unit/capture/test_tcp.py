@@ -624,7 +624,7 @@ def test_a_capture_that_was_interrupted_for_long_goes_on_after_a_gap() -> None:
 # -- bounds --
 
 
-def test_what_waits_behind_a_hole_is_bounded_for_each_direction() -> None:
+def test_bytes_that_wait_behind_a_hole_are_bounded_for_each_direction() -> None:
     talk = sent_after_handshake()
     talk.client(b"lost")
     frames = [talk.client(bytes(1000)) for _ in range(30)]
@@ -634,7 +634,7 @@ def test_what_waits_behind_a_hole_is_bounded_for_each_direction() -> None:
     assert kept.numbers == [12] * 9 + list(range(13, 34))
 
 
-def test_what_waits_behind_holes_is_bounded_in_all() -> None:
+def test_bytes_that_wait_behind_holes_are_bounded_in_all() -> None:
     talks = [Talk(("10.0.0.1", 40_000 + at)) for at in range(20)]
     frames = [frame for talk in talks for frame in talk.handshake()]
     for talk in talks:

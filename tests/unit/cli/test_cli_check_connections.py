@@ -87,7 +87,7 @@ def test_a_refused_request_is_mended_by_a_served_one_of_the_same_method_host_and
         ]
 
 
-def test_of_each_outcome_the_newest_connection_is_told() -> None:
+def test_the_newest_connection_of_each_outcome_is_reported() -> None:
     found = told(line(30, detail="older"), line(10, detail="newer"), line(20, Outcome.CONNECT_FAILED, detail="down"))
     assert [one.reason.rpartition(": ")[2] for one in found] == ["newer", "down"]
 
@@ -103,7 +103,7 @@ def test_a_peer_that_closed_within_the_handshake_was_refused_by_nobody() -> None
     assert len(told(line(1, Outcome.HANDSHAKE_FAILED))) == 1
 
 
-def test_of_one_outcome_the_newest_is_told_and_how_many_others_there_are() -> None:
+def test_the_newest_connection_of_an_outcome_is_reported_with_the_number_of_others() -> None:
     def denied(seconds_ago: float, path: str) -> dict[str, Any]:
         return line(seconds_ago, method="GET", host="db", path=path)
 

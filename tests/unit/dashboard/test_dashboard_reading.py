@@ -172,7 +172,7 @@ def test_an_outcome_that_no_enum_knows_has_no_group_of_its_own() -> None:
     assert len(list(found)) <= 501
 
 
-def test_what_callers_ask_for_makes_no_groups_of_denials() -> None:
+def test_denials_are_not_grouped_by_what_callers_asked_for() -> None:
     found = Denials()
     for number in range(600):
         found.take("busy", line(number, clause=f"operation.paths: wanted /public, got /scan{number}"))

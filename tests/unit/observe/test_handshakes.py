@@ -11,7 +11,7 @@ from meshtls.wire.transcript import Transcript
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_one_a_second_is_noted_in_each_direction() -> None:
+def test_a_handshake_a_second_is_noted_in_each_direction() -> None:
     kept = Handshakes()
     begun = [kept.begin(Direction.INBOUND, moment) is not None for moment in (5.0, 5.5, 5.9, 6.1)]
     assert begun == [True, False, False, True]

@@ -76,7 +76,7 @@ def test_an_svid_that_was_not_backdated_is_not_ready_once_it_has_expired() -> No
         (Readiness(False, "no SVID"), ("one",), Readiness(False, "no SVID; one")),
     ],
 )
-def test_more_is_told_after_the_text_and_changes_no_verdict(
+def test_notices_follow_the_text_and_change_no_verdict(
     state: Readiness, more: tuple[str, ...], wanted: Readiness
 ) -> None:
     assert state.telling(*more) == wanted

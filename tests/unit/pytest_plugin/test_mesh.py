@@ -149,7 +149,7 @@ class TestWorkloadApi:
             third = await source.changed(second.generation)
             assert third.svid.serial == api.serial != second.svid.serial
 
-    def test_as_a_context_manager_it_ends_with_the_block(self, mesh: Mesh) -> None:
+    def test_a_workload_api_as_a_context_manager_ends_with_the_block(self, mesh: Mesh) -> None:
         with mesh.workload_api("web") as api, meshtls.blocking(X509Source(api.address)) as source:
             assert source.snapshot().svid.spiffe_id == mesh.id("web")
 

@@ -143,11 +143,12 @@ class Judge:
         )
         config = InboundConfig(listen=Address("127.0.0.1", 0), app=Address("127.0.0.1", 0), protocol=Protocol.HTTP)
         request = Request(PEER, B, 8080)
+        connection.reads_http = True
+        connection.admit(self.gate, request)
         self._judge = RequestJudge(
             ClientCertHeader(config, request),
             self.gate,
             connection,
-            request,
             runtime,
             http2=False,
             prove=lambda: None,

@@ -88,11 +88,12 @@ class Judge:
             num_trusted_proxies=num_trusted_proxies,
         )
         request = Request(VerifiedPeer(A, (leaf(ROOT, str(A)).certificate,)), B, 8080)
+        self.connection.reads_http = True
+        self.connection.admit(self.gate, request)
         self.judge = RequestJudge(
             ClientCertHeader(config, request),
             self.gate,
             self.connection,
-            request,
             runtime,
             http2=False,
             prove=self._prove,

@@ -17,6 +17,7 @@ from meshtls.observe.events import (
     RequestResult,
     Ruled,
     Security,
+    TimedPhase,
 )
 from meshtls.observe.live import Admitted, Ended, RequestEnded
 from meshtls.observe.metrics import Metrics
@@ -44,7 +45,7 @@ class Open:
     resumed: bool | None = False
     admitted: bool = True
     reported: bool = False
-    timed: list[tuple[str, float]] = field(default_factory=list)
+    timed: list[tuple[TimedPhase, float]] = field(default_factory=list)
     flow: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(bytes_in=0, bytes_out=0))
 
     def admission(self) -> Admitted:

@@ -32,7 +32,7 @@ def test_a_client_hello_of_openssl_is_read() -> None:
     assert "key_share" in found["extensions"]
 
 
-def test_what_is_cut_off_is_read_as_far_as_it_goes() -> None:
+def test_a_message_that_is_cut_off_is_read_as_far_as_it_goes() -> None:
     hello = client_hello()
     assert fields_of(1, hello[:60])[0] == ("random", hello[6:38].hex())
     assert fields_of(1, hello[:60])[-1] == ("the rest", "cut off, or malformed")

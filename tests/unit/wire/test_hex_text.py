@@ -64,7 +64,7 @@ def test_each_form_has_the_same_bytes(text: str) -> None:
 @pytest.mark.parametrize(
     "command", [["xxd"], ["xxd", "-g1", "-c7"], ["xxd", "-p"], ["hexdump", "-Cv"], ["hexdump", "-C"]]
 )
-def test_what_the_tools_of_this_machine_print_is_read(command: list[str]) -> None:
+def test_hex_dumps_of_this_machines_tools_are_read(command: list[str]) -> None:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     for data in (b"", b"\0", DATA, DATA[:16], bytes(range(256))):

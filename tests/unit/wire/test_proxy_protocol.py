@@ -36,7 +36,7 @@ def test_a_resumed_session_had_its_certificate_in_an_earlier_connection() -> Non
 @pytest.mark.parametrize(
     ("source", "destination"), [(None, ("127.0.0.1", 2)), (("127.0.0.1", 1), None), (("::1", 1), ("127.0.0.1", 2))]
 )
-def test_without_two_addresses_of_one_kind_there_is_none(
+def test_a_header_without_two_addresses_of_one_kind_names_none(
     source: tuple[str, int] | None, destination: tuple[str, int] | None
 ) -> None:
     assert proxy_header(source, destination, None) == SIGNATURE + b"\x21\x00\x00\x00"

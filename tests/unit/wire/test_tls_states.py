@@ -84,7 +84,7 @@ def test_a_fatal_alert_or_a_reset_ends_every_connection_that_is_not_over(side: S
         assert after is S[f"RESET_BY_{side.name}"] or (after is state and closed), state
 
 
-def test_what_happens_after_the_end_of_a_connection_changes_nothing_any_more() -> None:
+def test_events_after_the_end_of_a_connection_change_nothing() -> None:
     for state in (*OVER, S.CLOSED, S.OPAQUE_ENDED):
         left = {to for (_, event), to in NEXT[state].items() if state is not S.ILLEGAL or event is not E.FATAL}
         assert left == {state}
@@ -165,7 +165,7 @@ def test_facts_follow_the_message_that_decides_them() -> None:
         (S.CLOSED, "nothing but the end"),
     ],
 )
-def test_what_is_expected_is_told_in_words(state: State, words: str) -> None:
+def test_expected_messages_are_told_in_words(state: State, words: str) -> None:
     assert expected(state) == words
 
 

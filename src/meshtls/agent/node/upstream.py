@@ -57,7 +57,7 @@ log = logger("meshtls.agent")
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """``port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet.
+    """Where a server is reached. ``port`` speaks mutual TLS; ``attest_port`` takes nodes that have no SVID yet.
 
     Each channel connects at its first call; close it after use.
     """

@@ -28,7 +28,9 @@ class TileNode(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """``peaks`` are the roots of the perfect subtrees that make up ``size`` leaves, the largest first."""
+    """The state of a growing tree. ``peaks`` are the roots of the perfect subtrees that make up ``size`` leaves, the
+    largest first.
+    """
 
     size: int = 0
     peaks: tuple[bytes, ...] = ()

@@ -23,7 +23,9 @@ _HEAD = re.compile(rb"c2sp\.org/tlog-proof@v1\n(?:extra ([^\n]+)\n)?index ([0-9]
 
 @dataclass(frozen=True, slots=True)
 class ProofFile:
-    """``extra`` is the logged entry itself, which the SVID alone does not determine; ``checkpoint`` the signed note."""
+    """A proof that an SVID is in the log, as a file. ``extra`` is the logged entry itself, which the SVID alone does
+    not determine; ``checkpoint`` the signed note.
+    """
 
     index: int
     proof: tuple[bytes, ...]

@@ -92,7 +92,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
 
 
 class Judgement(NamedTuple):
-    """``outcome`` None: the capture does not show it, and ``problem`` or ``unknown_because`` says why.
+    """How a connection ended. ``outcome`` None: the capture does not show it, and ``problem`` or ``unknown_because``
+    says why.
 
     ``problem``: what went wrong, or likely did. ``advice``: what to do about it.
     """

@@ -19,9 +19,9 @@ _MS = 1e6
 
 
 class Progress(NamedTuple):
-    """``after``: in words. ``turn``: "client" or "server", who has to send the next message. ``since_ms``: the time of
-    the last record of either side, or of the first byte, since the first packet. ``cut``: the server's last record is
-    not whole.
+    """How far a handshake came. ``after``: in words. ``turn``: "client" or "server", who has to send the next message.
+    ``since_ms``: the time of the last record of either side, or of the first byte, since the first packet. ``cut``: the
+    server's last record is not whole.
     """
 
     after: str

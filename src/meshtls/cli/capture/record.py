@@ -49,7 +49,7 @@ def record(
     """Write the TCP packets of an interface to a pcapng file, until Ctrl-C or a limit. Linux only.
 
     The process needs CAP_NET_RAW and no other right. The file is new, or replaces a capture, and only its owner can
-    read it: with a key log it has the plaintext of each connection for whoever reads it.
+    read it: with a key log it has the plaintext of each connection for anyone who reads it.
     """
     _check_names(path, keylog)
     with ExitStack() as stack:

@@ -24,7 +24,8 @@ _AS_MEANT = Claim("no key has another effect than the file says", "a key of the 
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[C]):
-    """``config`` is None if the file is not valid, and then the one finding says why.
+    """What came of reading a configuration file. ``config`` is None if the file is not valid, and then the one finding
+    says why.
 
     With such a finding it is there if all but what the finding says could be read.
     """

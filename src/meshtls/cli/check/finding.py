@@ -12,7 +12,7 @@ __all__ = ["Checks", "Claim", "Finding", "Group", "failed", "passed", "warning"]
 
 
 class Claim(NamedTuple):
-    """``holds`` is a statement that should hold, and ``broken`` what is said where it does not."""
+    """What is checked. ``holds`` is a statement that should hold, and ``broken`` what is said where it does not."""
 
     holds: str
     broken: str
@@ -20,7 +20,8 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check`` says what was checked as a statement that should hold; ``reason`` why it does not, or what was seen.
+    """The result of one check. ``check`` says what was checked as a statement that should hold; ``reason`` why it does
+    not, or what was seen.
 
     ``problem`` is the statement of what is wrong; empty where the check passed.
     """

@@ -17,7 +17,9 @@ __all__ = ["Listening", "free_findings", "given", "in_use", "mismatch_findings",
 
 
 class Listening(NamedTuple):
-    """``key`` is the file's. ``live``: a running process takes it from the file without a restart."""
+    """An address that a file has a process listen on. ``key`` is the file's. ``live``: a running process takes it from
+    the file without a restart.
+    """
 
     key: str
     address: Address

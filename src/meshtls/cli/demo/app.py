@@ -73,7 +73,9 @@ _Answer = tuple[int, str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class DemoApp:
-    """``GET /call`` calls the address ``call``. Every other GET is answered with the name and the path."""
+    """The app of the demo, an HTTP server. ``GET /call`` calls the address ``call``. Every other GET is answered with
+    the name and the path.
+    """
 
     name: str
     call: Address | None = None

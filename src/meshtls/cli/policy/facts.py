@@ -24,7 +24,7 @@ _ANSWER = "a sidecar refuses such a request with 400 before any policy judges it
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """``source`` is None for plaintext. The request is of HTTP if one of its fields is given."""
+    """The facts of one request. ``source`` is None for plaintext. It is of HTTP if one of its fields is given."""
 
     source: SpiffeId | None
     destination: SpiffeId

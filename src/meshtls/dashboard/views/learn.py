@@ -42,7 +42,7 @@ _PROVES = {
     ("Finished", "client"): "Nobody has changed a message on the way. The server now knows its peer, and application"
     " bytes may flow to the app.",
 }
-_REFUSED = "The one who sends it refuses, and ends the handshake. No byte of an application was sent to the app."
+_REFUSED = "Its sender refuses, and ends the handshake. No byte of an application was sent to the app."
 
 
 def learn(model: Model, words: Mapping[str, str]) -> dict[str, Any]:

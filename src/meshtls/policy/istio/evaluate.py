@@ -41,7 +41,7 @@ class CustomMatch(NamedTuple):
 
     def denial(self, why: str) -> Decision:
         """The ``refusal``, or else a denial by this rule for this reason."""
-        if self.refusal is not None:  # it is false, as any denial
+        if self.refusal is not None:  # not ``or``: a Decision that denies is falsy
             return self.refusal
         return Decision.of(PolicyVerdict.DENY, why, policy=self.policy, rule=self.rule)
 
@@ -194,7 +194,7 @@ class WorkloadPolicies:
         return self._proposed is not None or bool(self._proposed_custom)
 
     def evaluate(self, request: Request, *, reads_http: bool) -> Decision:
-        """ALLOW or DENY by the DENY and ALLOW policies; who asks here has asked what ``custom`` names.
+        """ALLOW or DENY by the DENY and ALLOW policies. The caller asks the providers that ``custom`` names first.
 
         ``reads_http``: whether the connection's HTTP requests are judged, each by itself. If so, and ``request.http``
         is None, the answer is NEEDS_HTTP unless it is the same for each request that may come, also for CUSTOM

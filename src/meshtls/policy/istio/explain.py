@@ -71,7 +71,7 @@ def unanswerable(rule: CompiledRule, judged: Judged) -> Decision:
         return (
             f"denied: the CUSTOM rule {rule.name} ({rule.place}) has fields of HTTP ({', '.join(rule.http_fields)}),"
             f" and none is read at this port, so provider {rule.provider} can't be asked about a request. {judged}"
-            " Set 'protocol: http' at this port, or leave it out of the rule."
+            " Set 'protocol: http' at this port, or remove these fields from the rule."
         )
 
     return Decision.of(PolicyVerdict.DENY, reason, policy=rule.policy, rule=rule.rule)

@@ -29,7 +29,9 @@ __all__ = ["HTTP_KEYS", "WHEN", "WHEN_KEYS", "WhenKey", "when_key"]
 
 @dataclass(frozen=True, slots=True)
 class WhenKey:
-    """``name`` ends with ``[]`` if the key has names in brackets. ``http``: only an HTTP request has it."""
+    """One key of a rule's ``when``. ``name`` ends with ``[]`` if the key has names in brackets. ``http``: only an HTTP
+    request has it.
+    """
 
     name: str
     meaning: str

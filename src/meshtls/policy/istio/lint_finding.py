@@ -44,7 +44,9 @@ class Severity(Enum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """``code`` is stable, for programs. ``text`` says what is the case and what to do. No place: the whole set."""
+    """Something suspicious in policies. ``code`` is stable, for programs. ``text`` says what is the case and what to
+    do. No place: the whole set.
+    """
 
     severity: Severity
     code: str

@@ -79,7 +79,9 @@ class Normalization(Enum):
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """``created`` decides between policies of one level: the oldest wins, and one without it is newer than any with."""
+    """What identifies a document. ``created`` decides between policies of one level: the oldest wins, and one without
+    it is newer than any with.
+    """
 
     name: str
     namespace: str

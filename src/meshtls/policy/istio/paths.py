@@ -146,7 +146,8 @@ def is_template(pattern: str) -> bool:
 
 
 class Template:
-    """``{*}`` is one segment that is not empty, ``{**}`` any text, slashes included; literals may follow ``{**}``.
+    """A path template of Envoy. ``{*}`` is one segment that is not empty, ``{**}`` any text, slashes included; literals
+    may follow ``{**}``.
 
     Envoy's ``{*}`` matches no segment with one of ``*[]``; ours does, since otherwise a DENY is passed by with a star.
     """

@@ -23,7 +23,8 @@ _MOST_KEPT = 1 << 14
 
 
 class CompiledRule:
-    """``groups`` are sources, operations and conditions: of each that has terms, one has to match.
+    """One rule of an AuthorizationPolicy, compiled. ``groups`` are sources, operations and conditions: of each that has
+    terms, one has to match.
 
     ``policy`` is ``ns[X]-policy[Y]`` and ``rule`` the number of the rule in it, from 0. ``allowed`` is the Decision
     that all requests share which the rule allows.
@@ -153,7 +154,7 @@ def _term_matches(term: Term, connection: ConnectionFacts, http: HttpFacts) -> b
 
 
 def _anchors(group: tuple[Term, ...]) -> Iterator[Anchor]:
-    """Those that every term of the group has, with the keys of all."""
+    """The anchors that all terms of the group share, with their keys merged."""
     if len(group) == 1:
         yield from _anchors_of(group[0])
         return

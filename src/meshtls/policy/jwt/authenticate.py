@@ -51,8 +51,8 @@ Keys = KeySet | BundleSet | NoKeys
 
 
 class Authenticated(msgspec.Struct, frozen=True):
-    """``request`` is what the policy judges and the app gets: without tokens that are not to be forwarded, with the
-    headers that tell of the verified ones. ``auth`` is None without a token.
+    """A request whose tokens were verified. ``request`` is what the policy judges and the app gets: without tokens that
+    are not to be forwarded, with the headers that tell of the verified ones. ``auth`` is None without a token.
     """
 
     request: HttpRequest

@@ -31,17 +31,17 @@ async def sign_x509(core: Core, caller: Caller, requests: Sequence[tuple[str, by
     agent, _ = caller.as_agent()
     results: list[Signed | MeshtlsError] = []
     for start in range(0, len(requests), _SLICE):
-        for key, csr in requests[start : start + _SLICE]:
+        for entry_id, csr in requests[start : start + _SLICE]:
             try:
-                results.append(_signed(core, agent, key, csr))
+                results.append(_signed(core, agent, entry_id, csr))
             except MeshtlsError as error:
                 results.append(error)
         await asyncio.sleep(0)
     # An entry may have been revoked meanwhile. From here to ``commit`` nothing else runs.
-    for place, (key, _) in enumerate(requests):
+    for place, (entry_id, _) in enumerate(requests):
         if isinstance(results[place], Signed):
             try:
-                _served_entry(core, agent, key)
+                _served_entry(core, agent, entry_id)
             except MeshtlsError as error:
                 results[place] = error
     signed = [one for one in results if isinstance(one, Signed)]
@@ -51,10 +51,10 @@ async def sign_x509(core: Core, caller: Caller, requests: Sequence[tuple[str, by
 
 
 @allowed_to(Role.AGENT)
-async def sign_jwt(core: Core, caller: Caller, key: str, audience: Collection[str]) -> SignedJwt:
+async def sign_jwt(core: Core, caller: Caller, entry_id: str, audience: Collection[str]) -> SignedJwt:
     """A JWT-SVID of the entry with this id. Raises NotFoundError, RequestError, StoreError."""
     agent, _ = caller.as_agent()
-    entry = _served_entry(core, agent, key)
+    entry = _served_entry(core, agent, entry_id)
     ttl = timedelta(seconds=entry.jwt_svid_ttl) if entry.jwt_svid_ttl else core.config.default_jwt_svid_ttl
     signed = core.signing.jwt(entry.spiffe_id, audience, ttl, agent_id=agent.spiffe_id, entry_id=entry.id)
     await core.ledger.commit(core.trail.record(caller, "sign JWT-SVID", entry.spiffe_id), [signed])
@@ -95,8 +95,8 @@ async def list_issuances(
         return await issuances.list_issuances(tx, after, page_size(limit), spiffe_id=spiffe_id, serial=serial or None)
 
 
-def _signed(core: Core, agent: AgentRecord, key: str, csr: bytes) -> Signed:
-    entry = _served_entry(core, agent, key)
+def _signed(core: Core, agent: AgentRecord, entry_id: str, csr: bytes) -> Signed:
+    entry = _served_entry(core, agent, entry_id)
     return core.signing.x509(
         entry.spiffe_id,
         csr,
@@ -107,14 +107,14 @@ def _signed(core: Core, agent: AgentRecord, key: str, csr: bytes) -> Signed:
     )
 
 
-def _served_entry(core: Core, agent: AgentRecord, key: str) -> Entry:
+def _served_entry(core: Core, agent: AgentRecord, entry_id: str) -> Entry:
     """The entry with this id, if this agent may serve it now."""
-    entry = core.hub.index.get(key)
+    entry = core.hub.index.get(entry_id)
     # The same error for a missing entry and for another agent's: an agent learns nothing about other agents' entries.
     if entry is None or not core.hub.index.is_reachable(entry, Node.of(agent)):
-        raise NotFoundError(f"entry {key}: agent {agent.spiffe_id} may serve no entry with this id")
+        raise NotFoundError(f"entry {entry_id}: agent {agent.spiffe_id} may serve no entry with this id")
     if entry.expired(core.clock.now()):
-        raise NotFoundError(f"entry {key} of {entry.spiffe_id} has expired")
+        raise NotFoundError(f"entry {entry_id} of {entry.spiffe_id} has expired")
     return entry
 
 

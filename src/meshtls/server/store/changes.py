@@ -39,7 +39,8 @@ class ChangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``key`` is an entry's id, an agent's SPIFFE ID, a trust domain, what was revoked or a CRL's issuer.
+    """One change of the store. ``key`` is an entry's id, an agent's SPIFFE ID, a trust domain, what was revoked or a
+    CRL's issuer.
 
     ``subject`` is a changed entry's SPIFFE ID.
     """

@@ -46,7 +46,9 @@ _NODE = Quick(insert(log_nodes))
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """``note`` is the newest signed checkpoint, of the first ``signed_size`` leaves; empty before the first."""
+    """The state of the transparency log in the store. ``note`` is the newest signed checkpoint, of the first
+    ``signed_size`` leaves; empty before the first.
+    """
 
     origin: str
     frontier: Frontier

@@ -30,7 +30,9 @@ _LONGEST_KID = 64
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """``new``: an authority to publish, in this state. Otherwise ``record`` takes these steps."""
+    """One thing that the store learns from its upstream's bundle. ``new``: an authority to publish, in this state.
+    Otherwise ``record`` takes these steps.
+    """
 
     new: Published | None = None
     state: AuthorityState = AuthorityState.PREPARED

@@ -34,9 +34,9 @@ async def detected(
         if app is not None:
             reactor.poller.watch(app, look.app_spoke, None)
         look.take(client.first(LARGE))
-        decided = await look.decides(idle if silent is None else silent)
+        decided = await look.wait_decided(idle if silent is None else silent)
         if not decided and look.so_far and silent is not None:
-            decided = await look.decides(idle)
+            decided = await look.wait_decided(idle)
         if not decided and (look.so_far or silent is None):
             what = "the client's first line was not whole after" if look.so_far else "no byte moved for"
             raise EndedError(Outcome.IDLE_TIMEOUT, f"{what} {idle:g} s")
@@ -63,7 +63,7 @@ class _Look:
         self._app = app
         self._poller = reactor.poller
 
-    async def decides(self, seconds: float) -> bool:
+    async def wait_decided(self, seconds: float) -> bool:
         """Whether there is an answer within this time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -76,7 +76,7 @@ class _Look:
         It raises nothing.
         """
         if self._client.ended and not self._client.pushes:
-            return  # after close_notify the end of TCP is none of the connection's breaks
+            return  # after close_notify, the end of TCP is not an error
         try:
             self.take(self._client.receive(LARGE) or b"")
         except Exception as error:  # noqa: BLE001  # ``detected`` raises it

@@ -90,7 +90,6 @@ class RequestJudge:
         client_cert: ClientCertHeader,
         gate: Gate,
         connection: Connection,
-        request: Request,
         runtime: Runtime,
         *,
         http2: bool,
@@ -98,11 +97,11 @@ class RequestJudge:
         fail: Callable[[BaseException], None],
         proxies: int = 0,
     ) -> None:
-        """``proxies`` is the listener's ``num_trusted_proxies``."""
+        """``connection`` is admitted. ``proxies`` is the listener's ``num_trusted_proxies``."""
         self._http2 = http2
         self._gate = gate
         self._connection = connection
-        self._request = request
+        self._request = request = connection.request
         self._reporter = runtime.reporter
         self._services = runtime.services
         self._tracer = runtime.tracer

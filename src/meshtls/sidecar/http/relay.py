@@ -24,8 +24,9 @@ _ANY_OF_CLIENT, _ANY_OF_APP = _CLIENT_READ | _CLIENT_WRITE, _APP_READ | _APP_WRI
 
 
 class HttpRelay:
-    """``on_end`` is called once; its error is None if all was answered. ``dial`` is called when the app is wanted, and
-    is answered by ``connected`` or ``unreachable``, at once or later.
+    """Moves one connection's bytes between its client, the filter and the app. ``on_end`` is called once; its error is
+    None if all was answered. ``dial`` is called when the app is wanted, and is answered by ``connected`` or
+    ``unreachable``, at once or later.
 
     - ``last``: when a byte last moved, by ``now``, in seconds of a monotonic clock.
     - ``over``: ``on_end`` was called, and neither end is watched any more.

@@ -66,7 +66,6 @@ class HttpSession:
             client_cert,
             deps.gate,
             connection,
-            connection.request,
             deps.runtime,
             http2=http2,
             prove=prove,

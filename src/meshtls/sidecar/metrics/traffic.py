@@ -22,10 +22,11 @@ from meshtls.observe.events import (
     RequestResult,
     Ruled,
     Security,
+    TimedPhase,
     Verdict,
 )
 from meshtls.observe.live import Admitted, Ended, Event, RequestEnded
-from meshtls.observe.metrics import Count, Distribution, Metrics
+from meshtls.observe.metrics import Count, Distribution, Family, Metrics
 from meshtls.policy.workloads import workload_of
 from meshtls.sidecar.metrics import families
 from meshtls.sidecar.metrics.families import UNKNOWN
@@ -85,7 +86,7 @@ class Unended(Protocol):
     def flow(self) -> BytesSoFar: ...
 
     @property
-    def timed(self) -> Sequence[tuple[str, float]]: ...
+    def timed(self) -> Sequence[tuple[TimedPhase, float]]: ...
 
     @property
     def admitted(self) -> bool: ...
@@ -146,7 +147,7 @@ class _Phases(NamedTuple):
 
     accepted: Count
     #: By the phase.
-    times: dict[str, Distribution]
+    times: dict[TimedPhase, Distribution]
     full: Count
     resumed: Count
 
@@ -195,7 +196,11 @@ class Traffic:
         self._istio_requests = metrics.counter(families.ISTIO_REQUESTS)
         self._istio_request_time = metrics.histogram(families.ISTIO_REQUEST_TIME)
         accepted, sessions = metrics.counter(families.ACCEPTED), metrics.counter(families.SESSIONS)
-        of_phases = {"handshake": families.HANDSHAKE, "connect": families.CONNECT, "detect": families.DETECT}
+        of_phases: dict[TimedPhase, Family] = {
+            "handshake": families.HANDSHAKE,
+            "connect": families.CONNECT,
+            "detect": families.DETECT,
+        }
         times = {phase: metrics.histogram(family) for phase, family in of_phases.items()}
         self._in, self._out = (
             _Phases(

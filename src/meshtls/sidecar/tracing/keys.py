@@ -68,7 +68,7 @@ def _plaintext_stays_here(otlp: OtlpEndpoint, insecure_plaintext_to_another_host
     if not otlp.tls and not is_loopback(otlp.address.host) and not insecure_plaintext_to_another_host:
         yield (
             "otlp",
-            f"wanted https://, or a collector on loopback, got {otlp}: who reads the network path would see who calls"
+            f"wanted https://, or a collector on loopback, got {otlp}: readers of the network path would see who calls"
             " whom; insecure_plaintext_to_another_host allows it",
         )
 
@@ -118,7 +118,8 @@ class TracingKeys(msgspec.Struct, frozen=True, kw_only=True):
         int, Key("Spans that wait to be sent; further ones are dropped, and counted.", number(64, 1_000_000))
     ] = 4096
     insecure_plaintext_to_another_host: Annotated[
-        bool, Key("Spans may be sent in plaintext to another host: the network path reads who calls whom.", FLAG)
+        bool,
+        Key("Spans may be sent in plaintext to another host: readers of the network path see who calls whom.", FLAG),
     ] = False
 
     RULES: ClassVar[tuple[Rule, ...]] = (_plaintext_stays_here, _tokens_go_encrypted, _authorities_are_of_tls)

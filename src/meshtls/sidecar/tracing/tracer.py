@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestTrace, Verdict
+from meshtls.observe.events import ConnectionResult, Direction, Outcome, RequestTrace, TimedPhase, Verdict
 from meshtls.observe.live import Admitted, Ended, Event, Opened, PhaseEnded, RequestEnded
 from meshtls.sidecar.tracing.chosen import ChosenTraces, Source
 from meshtls.sidecar.tracing.contexts import Sampler, child, span_of_connection, span_of_request
@@ -35,7 +35,7 @@ __all__ = ["Traced", "Tracer"]
 _MS, _SECOND = 1_000_000, 1_000_000_000
 #: Phases of one connection that become spans.
 _MOST_PHASES = 8
-_NAMES = {"detect": "detect", "handshake": "handshake", "connect": "dial"}
+_NAMES: dict[TimedPhase, str] = {"detect": "detect", "handshake": "handshake", "connect": "dial"}
 _GRPC = "application/grpc"
 
 
@@ -147,7 +147,7 @@ class Tracer:
         if found.admitted is None:
             found.judged_from = now
         if len(found.phases) < _MOST_PHASES:
-            found.phases.append(_Phase(_NAMES.get(event.phase, event.phase), now - int(event.ms * _MS), now))
+            found.phases.append(_Phase(_NAMES[event.phase], now - int(event.ms * _MS), now))
 
     def _request(self, event: RequestEnded) -> None:
         result, trace = event.result, event.result.trace

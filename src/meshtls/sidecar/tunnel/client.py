@@ -22,8 +22,8 @@ _DENIED = (401, 403, 404)
 
 
 class TunnelClient(Session):
-    """``authority`` is that of every CONNECT. An answer may take ``answer_timeout`` seconds. The peer is assumed to
-    allow ``expected_streams`` until its SETTINGS arrive.
+    """Opens streams on one tunnel to a peer. ``authority`` is that of every CONNECT. An answer may take
+    ``answer_timeout`` seconds. The peer is assumed to allow ``expected_streams`` until its SETTINGS arrive.
 
     The app's bytes are sent before the answer: the peer keeps them, within the stream's window, until it has decided.
     """

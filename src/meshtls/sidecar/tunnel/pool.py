@@ -87,7 +87,9 @@ class PoolState(Enum):
 
 
 class TunnelPool:
-    """``take`` carries a connection without a task if a tunnel has room; ``carry`` waits for one, or dials one."""
+    """The tunnels to one destination. ``take`` carries a connection without a task if a tunnel has room; ``carry``
+    waits for one, or dials one.
+    """
 
     def __init__(self, deps: PoolDeps) -> None:
         self._deps = deps

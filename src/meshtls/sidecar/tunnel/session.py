@@ -46,8 +46,9 @@ _OPEN, _FINISHING, _LINGERING, _OVER = SessionState
 
 
 class Session:
-    """``on_end`` is called once, when the connection is over and every stream on it was notified. A stream that the
-    peer had ended before goes on without the connection until its app has taken all of it.
+    """One tunnel: HTTP/2 on a TLS connection, and its streams. ``on_end`` is called once, when the connection is over
+    and every stream on it was notified. A stream that the peer had ended before goes on without the connection until
+    its app has taken all of it.
 
     A stream is reset after ``idle_timeout`` seconds without a byte; ``tick`` drains a tunnel without streams.
     """

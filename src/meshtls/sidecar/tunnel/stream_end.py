@@ -72,7 +72,8 @@ class Carrier(Protocol):
 
 
 class StreamEnd:
-    """``on_done`` is called once, when the stream and, once it has been joined, its relay are over.
+    """One stream of a tunnel, as an end of a relay. ``on_done`` is called once, when the stream and, once it has been
+    joined, its relay are over.
 
     - ``kept``: bytes that arrived and that the app has not taken.
     - ``unanswered_since``: when the stream was opened, by the session's clock, as long as CONNECT has no answer.

@@ -15,7 +15,8 @@ _MALFORMED = "wanted a chunk's size in hex digits and CRLF, got something else"
 
 
 class ChunkedBody:
-    """``feed`` what arrives until it is ``done``. ``trailers`` are the lines of the trailer section.
+    """Decodes a chunked body. ``feed`` what arrives until it is ``done``. ``trailers`` are the lines of the trailer
+    section.
 
     ``extension_bytes`` bounds the extensions of all chunks together, ``trailer_bytes`` the trailer section.
     """

@@ -29,7 +29,7 @@ class Stage(IntEnum):
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """``rule`` is the Answer that the judge gets.
+    """One request and its response. ``rule`` is the Answer that the judge gets.
 
     ``closes`` says that the connection ends with the answer, and ``refusal`` is the answer in the app's place.
     ``added`` are lines for the head of the app's final answer. ``sent_names`` are those of the head's fields that the

@@ -15,7 +15,9 @@ __all__ = ["NEXT", "Exchange", "Phase", "Turn"]
 
 
 class Phase(IntEnum):
-    """- JUDGING: the ruling is awaited. Nothing goes to the app.
+    """How far a request is.
+
+    - JUDGING: the ruling is awaited. Nothing goes to the app.
     - WAITING: allowed, but the app's connection takes no stream yet.
     - SENT: the head has gone to the app.
     - ANSWERED: the app's final response has begun.
@@ -50,7 +52,9 @@ NEXT: dict[Phase, dict[Turn, Phase]] = {
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """- ``client``, ``app``: its streams at both sides. ``request``, ``response``: the bodies, if there are any.
+    """One request and its response.
+
+    - ``client``, ``app``: its streams at both sides. ``request``, ``response``: the bodies, if there are any.
     - ``forward``: the ruling, if it was allowed. ``cancel``: stops the work on a ruling that is still to come.
     - ``connects``: after the heads, DATA alone may come (CONNECT).
     """

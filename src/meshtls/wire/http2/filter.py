@@ -129,11 +129,6 @@ class Http2Filter:
             self._lose_app(_UNREACHABLE)
             self._settle()
 
-    def drain(self) -> None:
-        """Ask the client to open no more streams; the connection ends with the last one."""
-        self._client.drain()
-        self._settle()
-
     def for_app(self) -> bytes:
         """Take what is to be written to the app."""
         side = self._app

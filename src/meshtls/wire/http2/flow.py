@@ -33,7 +33,8 @@ class Progress(IntEnum):
 
 
 class Flow(msgspec.Struct, eq=False):
-    """``push`` what arrives from ``source``; it goes on to ``target`` once that is there (``start``).
+    """A body on its way from one stream to another. ``push`` what arrives from ``source``; it goes on to ``target``
+    once that is there (``start``).
 
     - ``origin``, ``goal``: the two streams. A body of our own has no origin.
     - ``left``: bytes of the body that Content-Length still promises, if it was given.

@@ -62,7 +62,8 @@ S = TypeVar("S", bound=Stream)
 
 
 class Multiplexer(Generic[S]):
-    """``feed`` what arrived; send what is in ``outgoing`` after every call, also after one that raised.
+    """One HTTP/2 connection: its streams, windows and settings. ``feed`` what arrived; send what is in ``outgoing``
+    after every call, also after one that raised.
 
     - ``state``, ``expects``: where the connection is in its tables (see ``states``).
     - ``leaving``: no more streams are opened or accepted; those that are open go on. Kept beside ``state``, because it

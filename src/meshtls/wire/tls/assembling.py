@@ -15,7 +15,8 @@ MESSAGE_HEADER, MAX_MESSAGE = 4, 1 << 20
 
 
 class MessageAssembler:
-    """``feed`` takes the payloads of one side's handshake records, and returns the messages that are whole with it.
+    """Assembles handshake messages from records. ``feed`` takes the payloads of one side's handshake records, and
+    returns the messages that are whole with it.
 
     ``error`` says why no more messages come; it is None as long as they do. Its offset counts the payloads' bytes.
     ``beginning`` is that of a message that is not whole.

@@ -45,7 +45,8 @@ class Record(NamedTuple):
 
 
 class RecordReader:
-    """``feed`` takes what one side sent, in pieces of any size, and returns the records that are whole with it.
+    """Reads the records of one side. ``feed`` takes what one side sent, in pieces of any size, and returns the records
+    that are whole with it.
 
     ``error`` says why no more records come; it is None as long as they do. ``keep_application_data`` may be switched at
     any time: without it the payloads of such records are not kept, only counted. ``beginning`` is that of a record that

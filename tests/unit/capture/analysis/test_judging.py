@@ -214,7 +214,7 @@ def test_a_client_that_only_probes_is_not_told_as_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("last", [C, S])
-def test_a_client_that_only_sends_is_content_unless_the_server_may_have_refused_it(tmp_path: Path, last: Side) -> None:
+def test_a_client_that_only_sends_ends_ok_unless_the_server_may_have_refused_it(tmp_path: Path, last: Side) -> None:
     wire = mutual(tmp_path)
     wire.send(C, REQUEST)
     close_notify(wire, C)

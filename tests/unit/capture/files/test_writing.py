@@ -83,7 +83,7 @@ def test_wireshark_reads_what_was_written(tmp_path: Path) -> None:
     ]
 
 
-def test_what_wireshark_wrote_is_read(tmp_path: Path) -> None:
+def test_files_of_wireshark_are_read(tmp_path: Path) -> None:
     require("tshark", shutil.which("editcap") is not None, "no editcap")
     plain, keys = tmp_path / "plain.pcap", tmp_path / "keys.log"
     plain.write_bytes(pcap([Packet(number, EPOCH + number, 0, 1, frame, 54) for number, frame in enumerate(FRAMES, 1)]))

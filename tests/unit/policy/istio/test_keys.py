@@ -186,7 +186,7 @@ def test_each_rule_of_a_connection_is_tried() -> None:
         (None, "/a", False),
     ],
 )
-def test_item_9_one_of_several_sources_and_one_of_several_operations_match(
+def test_item_9_a_rule_needs_one_of_its_sources_and_one_of_its_operations(
     client: str | None, path: str, matches: bool
 ) -> None:
     both = Rule(
@@ -233,7 +233,7 @@ FEW = 6
 
 @pytest.mark.parametrize("action", [Action.ALLOW, Action.DENY])
 @pytest.mark.parametrize("kind", [*UNKNOWN, *OTHERS])
-def test_of_many_rules_only_those_are_tried_that_may_match(kind: str, action: Action) -> None:
+def test_only_rules_that_may_match_are_tried(kind: str, action: Action) -> None:
     number = 150
     index = Index(
         compile_rules([policy(*(_rule_of(one, kind) for one in range(number)), action=action)], MESH),
@@ -260,7 +260,7 @@ def test_of_many_rules_only_those_are_tried_that_may_match(kind: str, action: Ac
 
 
 @pytest.mark.parametrize("number", [10, 500])
-def test_for_a_connection_only_the_rules_are_left_that_may_match_it(number: int) -> None:
+def test_narrowing_to_a_connection_leaves_the_rules_that_may_match_it(number: int) -> None:
     """Nothing divides these, and each request would try all of them."""
     only = Operation(hosts=("web",), not_paths=("/internal/*",))
     rules = (rule(source=source(namespaces=(f"*-{one}-*",)), operation=only) for one in range(number))
@@ -303,9 +303,7 @@ def _has_key(value: str, key: Key) -> bool:
     ("pattern", "client"), [("team{}-*", "a.test/ns/team7-x/sa/s"), ("*-team{}", "a.test/ns/x-team7/sa/s")]
 )
 @pytest.mark.parametrize("action", [Action.ALLOW, Action.DENY])
-def test_of_many_namespaces_with_a_star_only_those_are_tried_that_may_match(
-    pattern: str, client: str, action: Action
-) -> None:
+def test_only_namespaces_with_a_star_that_may_match_are_tried(pattern: str, client: str, action: Action) -> None:
     number = 150
     rules = [rule(source=source(namespaces=(pattern.format(one),))) for one in range(number)]
     index = Index(compile_rules([policy(*rules, action=action)], MESH))

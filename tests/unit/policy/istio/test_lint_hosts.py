@@ -69,5 +69,7 @@ def test_a_denied_host_that_another_spelling_passes_is_found_with_what_to_write(
         (Action.AUDIT, Operation(hosts=("a",)), ""),
     ],
 )
-def test_only_what_lets_another_spelling_through_is_found(action: Action, operation: Operation, effect: str) -> None:
+def test_only_hosts_whose_other_spellings_get_through_are_found(
+    action: Action, operation: Operation, effect: str
+) -> None:
     assert [effect in one for one in found(operation, action)] == ([True] if effect else [])

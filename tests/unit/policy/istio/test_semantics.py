@@ -161,7 +161,7 @@ def test_the_mode_of_a_port(name: str) -> None:
     ("selector", "expected"),
     [("{}", STRICT), ("{matchLabels: {}}", STRICT), ("{matchLabels: {app: web}}", PERMISSIVE)],
 )
-def test_item_3_an_empty_selector_is_none(selector: str, expected: MtlsMode) -> None:
+def test_item_3_an_empty_selector_counts_as_none(selector: str, expected: MtlsMode) -> None:
     """One that is not empty is ignored in the root namespace."""
     text = f"""
 apiVersion: security.istio.io/v1
@@ -566,7 +566,7 @@ VERDICTS: dict[str, V] = {
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-def test_the_verdict_on_a_request(name: str) -> None:
+def test_a_request_gets_the_verdict_of_its_row(name: str) -> None:
     policies, judged, expected = VERDICTS[name]
     found = compiled(*(policies if isinstance(policies, tuple) else (policies,)))
     decision = found.evaluate(judged, reads_http=True)
@@ -678,7 +678,7 @@ def test_item_7_custom_on_tcp_with_a_field_of_http_is_refused() -> None:
     assert match.refusal.reason == (
         "denied: the CUSTOM rule ns[shop]-policy[p]-rule[0] (policies.yaml, line 7: spec.rules[0]) has fields of HTTP"
         " (operation.paths), and none is read at this port, so provider opa can't be asked about a request. The peer is"
-        f" {CLIENT}, on port 8080. Set 'protocol: http' at this port, or leave it out of the rule."
+        f" {CLIENT}, on port 8080. Set 'protocol: http' at this port, or remove these fields from the rule."
     )
     assert match.denial("denied: its provider was not asked") is match.refusal
     [twin] = compiled(policy(EVERYTHING, action=Action.CUSTOM)).custom(request(http=False), reads_http=False)
@@ -956,7 +956,7 @@ def test_item_23_a_denial_is_explained(name: str) -> None:
     assert compiled(document).evaluate(judged, reads_http=reads_http).reason == expected
 
 
-def test_item_23_the_nearest_is_the_rule_with_most_clauses_that_match() -> None:
+def test_item_23_the_nearest_rule_is_the_one_with_most_matching_clauses() -> None:
     far = rule(source=Source(namespaces=("x",)), operation=Operation(methods=("GET",)))
     near = rule(source=Source(namespaces=("front",)), operation=Operation(methods=("GET",), paths=("/b",)))
     decision = compiled(policy(far, name="far"), policy(near, name="near")).evaluate(request(), reads_http=True)
@@ -967,7 +967,7 @@ def test_item_23_the_nearest_is_the_rule_with_most_clauses_that_match() -> None:
 @pytest.mark.parametrize(
     ("count", "wanted"), [(4, "/0, /1, /2, /3"), (5, "/0, /1, /2, /3 and 1 more"), (6, "/0, /1, /2, /3 and 2 more")]
 )
-def test_item_23_some_of_many_values_are_named(count: int, wanted: str) -> None:
+def test_item_23_a_clause_names_at_most_four_of_its_values(count: int, wanted: str) -> None:
     document = by_operation(paths=tuple(f"/{number}" for number in range(count)))
     clause = compiled(document).evaluate(request(path="/x"), reads_http=True).clause
     assert clause == f"operation.paths: wanted {wanted}, got /x"
@@ -998,7 +998,7 @@ def test_the_chapter_allows_the_order_service_to_post_payments() -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["its rule first", "its rule last"])
-def test_item_7_a_custom_rule_that_its_provider_cannot_be_asked_about_counts_before_one_that_it_can(
+def test_item_7_a_custom_rule_whose_provider_cannot_be_asked_counts_before_one_whose_provider_can(
     turned: bool,
 ) -> None:
     rules = [rule(operation=Operation(paths=("/a",))), EVERYTHING]
@@ -1029,12 +1029,12 @@ def test_the_policies_of_one_connection_see_its_peer_in_custom_dry_run_and_audit
 @pytest.mark.parametrize(
     ("action", "proposes"), [(Action.ALLOW, True), (Action.DENY, True), (Action.CUSTOM, True), (Action.AUDIT, False)]
 )
-def test_item_11_policies_know_whether_they_have_a_dry_run(action: Action, proposes: bool) -> None:
+def test_item_11_policies_tell_whether_a_dry_run_is_among_them(action: Action, proposes: bool) -> None:
     assert compiled(policy(EVERYTHING, action=action, dry_run=True)).dry_runs is proposes
     assert not compiled(policy(EVERYTHING, action=action)).dry_runs
 
 
-def test_item_2_the_oldest_of_two_wins_in_whatever_zone_its_time_is_written() -> None:
+def test_item_2_the_oldest_of_two_wins_whatever_the_time_zones() -> None:
     older = datetime(2024, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))  # 23:30 of the day before in UTC
     documents = Documents(
         peer_authentications=(

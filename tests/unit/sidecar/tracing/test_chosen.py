@@ -71,7 +71,7 @@ def test_with_the_whole_share_everything_is_recorded() -> None:
         assert recorded(chosen, source, 5000, 0, claimed=claimed) == 5000
 
 
-def test_a_flag_of_who_is_denied_is_by_chance() -> None:
+def test_a_denied_callers_flag_is_sampled_by_chance() -> None:
     none, every = ChosenTraces(Sampler(0), 0), ChosenTraces(Sampler(1), 0)
     assert not none.by_chance(a_span()).sampled
     assert every.by_chance(a_span()).sampled

@@ -60,8 +60,8 @@ _WANTED = "wanted an address of a collector such as http://127.0.0.1:4318 or htt
         (
             "{otlp: 'http://10.0.0.1:4318'}",
             "otlp",
-            "wanted https://, or a collector on loopback, got http://10.0.0.1:4318: who reads the network path would"
-            " see who calls whom; insecure_plaintext_to_another_host allows it",
+            "wanted https://, or a collector on loopback, got http://10.0.0.1:4318: readers of the network path"
+            " would see who calls whom; insecure_plaintext_to_another_host allows it",
             "{otlp: 'http://10.0.0.1:4318', insecure_plaintext_to_another_host: true}",
         ),
         (
@@ -90,7 +90,9 @@ _WANTED = "wanted an address of a collector such as http://127.0.0.1:4318 or htt
         ),
     ],
 )
-def test_what_can_not_be_used_is_refused_by_file_line_and_key(refused: str, key: str, message: str, taken: str) -> None:
+def test_unusable_tracing_keys_are_refused_by_file_line_and_key(
+    refused: str, key: str, message: str, taken: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         read(refused)
     assert error.value.problems == (f"/etc/meshtls/sidecar.yaml, line 5: tracing.{key}: {message}",)
@@ -101,7 +103,7 @@ def test_what_can_not_be_used_is_refused_by_file_line_and_key(refused: str, key:
 def test_plaintext_to_another_host_is_told_to_the_operator() -> None:
     config = read("{otlp: 'http://10.0.0.1:4318', insecure_plaintext_to_another_host: true}")
     assert config.notices == (
-        "tracing.otlp: spans go to http://10.0.0.1:4318 in plaintext: the network path reads who calls whom",
+        "tracing.otlp: spans go to http://10.0.0.1:4318 in plaintext: readers of the network path see who calls whom",
     )
     assert read("{otlp: 'http://127.0.0.1'}").notices == ()
 

@@ -39,7 +39,7 @@ def test_a_frame_that_was_built_is_parsed() -> None:
     assert frame == (1, 1, 0, 17, 42, b"test data")
 
 
-def test_less_than_a_header_is_a_value_error() -> None:
+def test_a_frame_shorter_than_its_header_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="^short header at offset 2: wanted a header of 8 bytes, got 2$"):
         parse(b"\x10\x00")
     assert parse(b"\x10\x00\x00\x08" + bytes(4)) == (1, 0, 0, 8, 0, b"")
@@ -109,7 +109,7 @@ def test_the_largest_payload_has_65_527_bytes() -> None:
 
 
 @pytest.mark.parametrize(("flags", "identifier"), [(256, 0), (-1, 0), (0, 2**32), (0, -1)])
-def test_what_does_not_fit_into_its_field_is_refused(flags: int, identifier: int) -> None:
+def test_values_that_do_not_fit_into_their_fields_are_refused(flags: int, identifier: int) -> None:
     with pytest.raises(struct.error):
         build(1, b"", flags, identifier)
 

@@ -102,7 +102,7 @@ def test_a_maximum_below_that_of_the_length_field_is_kept() -> None:
     ]
 
 
-def test_all_that_is_wrong_is_found_in_the_order_of_the_fields() -> None:
+def test_problems_are_found_in_the_order_of_the_fields() -> None:
     found = [one.code.name for one in problems_of(bytes.fromhex("2ff0000d00000000") + bytes(6))]
     assert found == ["UNKNOWN_VERSION", "UNKNOWN_TYPE", "RESERVED_FLAGS", "TRAILING_BYTES"]
     with pytest.raises(FrameError, match="^unknown version"):
@@ -153,7 +153,7 @@ def test_an_error_survives_pickling() -> None:
 
 
 @given(st.sampled_from(FrameType), st.binary(max_size=80), st.booleans(), st.integers(0, 2**32 - 1))
-def test_what_is_built_is_accepted_and_has_the_same_values(
+def test_a_built_frame_is_accepted_and_has_the_same_values(
     kind: FrameType, payload: bytes, summed: bool, identifier: int
 ) -> None:
     flags = CHECKSUM if summed else 0
@@ -185,7 +185,7 @@ nearly_valid = st.builds(
 
 
 @given(nearly_valid | st.binary(max_size=40))
-def test_what_strict_mode_accepts_is_one_whole_frame(data: bytes) -> None:
+def test_strict_mode_accepts_one_whole_frame_only(data: bytes) -> None:
     problems = list(problems_of(data))
     if problems:
         with pytest.raises(FrameError) as raised:

@@ -117,7 +117,7 @@ def test_the_line_feed_of_a_chunk_s_size_may_come_with_what_follows() -> None:
         (b"x\r\n" + b"y" * 27 + b"\x01", 400),
     ],
 )
-def test_of_the_violations_of_a_section_the_first_counts(section: bytes, status: int | None) -> None:
+def test_the_first_violation_of_a_section_counts(section: bytes, status: int | None) -> None:
     """At most 30 bytes, of which the first line has at most 10."""
     try:
         check_partial(section, 30, first_line=10)

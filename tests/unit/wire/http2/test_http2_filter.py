@@ -548,17 +548,6 @@ def test_a_client_that_goes_is_served_to_its_end() -> None:
     assert len(events(between.at_app, ConnectionTerminated)) == 1
 
 
-def test_drain_ends_both_connections_with_the_last_stream() -> None:
-    between = Between()
-    between.request(1)
-    between.client_reads = False
-    between.filter.drain()
-    last_word(between)
-    assert not between.filter.client_finished
-    between.respond(1)
-    assert (between.filter.client_finished, between.filter.app_finished) == (True, True)
-
-
 def test_the_clients_end_cancels_what_is_open() -> None:
     between = Between()
     between.request(1)

@@ -55,7 +55,7 @@ def test_messages_of_a_handshake_of_tls_1_2_are_explained_until_they_are_encrypt
     assert not [*client.errors(), *server.errors()]
 
 
-def test_of_tls_1_3_only_the_hellos_are_explained(tmp_path: Path) -> None:
+def test_only_the_hellos_of_tls_1_3_are_explained(tmp_path: Path) -> None:
     done = shaken(contexts(tmp_path, ssl.TLSVersion.TLSv1_3))
     client, server = (checked(tls_fields(data), data) for data in map(done.sent, Side))
     assert contents(client)[:3] == [("ClientHello",), ("ChangeCipherSpec",), ("ApplicationData",)]
@@ -86,7 +86,7 @@ def test_a_record_without_a_payload_has_its_header() -> None:
         (ALERT, []),
     ],
 )
-def test_what_is_no_record_is_one_field_with_the_reason(data: bytes, errors: list[str]) -> None:
+def test_bytes_that_are_no_record_are_one_field_with_the_reason(data: bytes, errors: list[str]) -> None:
     tree = checked(tls_fields(data), data)
     assert list(tree.errors()) == errors
     assert (tree.children[-1].name == "undecoded") == bool(errors)

@@ -254,7 +254,7 @@ def test_an_extension_that_comes_again_has_its_own_offsets(kind: int, content: b
 
 
 @pytest.mark.parametrize("secret", [True, False])
-def test_what_can_not_be_read_is_withheld_of_a_secret_message_alone(secret: bool) -> None:
+def test_undecoded_bytes_are_withheld_in_secret_messages_alone(secret: bool) -> None:
     data = vector(Extension.SUPPORTED_GROUPS.to_bytes(2, "big") + vector(vector(b"\0\x1d\0", 2), 2), 2)
     read(data, NST)  # in a message that is no secret
     tree = Reader(data).whole("message", lambda reader: extensions(reader, NST), secret=secret)

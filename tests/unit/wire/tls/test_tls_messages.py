@@ -586,7 +586,7 @@ def test_a_decompressor_that_is_not_installed_is_named_with_what_installs_it(
         ),
     ],
 )
-def test_what_does_not_decompress_to_what_it_says_is_refused(data: bytes, error: str) -> None:
+def test_a_certificate_that_does_not_decompress_to_its_stated_length_is_refused(data: bytes, error: str) -> None:
     found = decompressed_certificate(data)
     assert not isinstance(found, bytes)
     assert found.text == error

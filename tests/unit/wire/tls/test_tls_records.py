@@ -87,7 +87,7 @@ def test_any_cut_of_any_bytes_gives_the_same_records_and_error(
         (record(21, b"\1\0") + b"\x80\x2e\x01", "byte 7: wanted a content type from 20 to 24, got 128"),
     ],
 )
-def test_what_is_no_record_ends_the_direction_with_offset_and_reason(data: bytes, error: str) -> None:
+def test_bytes_that_are_no_record_end_the_direction_with_offset_and_reason(data: bytes, error: str) -> None:
     reader = RecordReader(Side.CLIENT)
     before = reader.feed(data)
     assert reader.error is not None
