@@ -39,7 +39,7 @@ def bind_reason(error: OSError, host: str, port: int) -> str:
 
 
 def _holder(host: str, port: int) -> str:
-    """``, by process 1234 (meshtls sidecar)``, or nothing, also where a system has another /proc."""
+    """The end of a message: ``, by process 1234 (meshtls sidecar)``, or nothing where no holder is found."""
     try:
         inodes = {b"socket:[%s]" % one for one in _listening(host, port)}
         pid = _process_with(inodes) if inodes else None
@@ -97,7 +97,7 @@ def _process_with(descriptors: set[bytes]) -> int | None:
 
 
 def _program(pid: int) -> str:
-    """``meshtls up``, or the name of another program."""
+    """The name of a program: ``meshtls up``, or the name of another program."""
     with (_PROC / str(pid) / "cmdline").open("rb") as file:
         command = file.read(_MOST_COMMAND).split(b"\0")
     for word, following in itertools.pairwise(command[:5]):  # after Python, and its option -m

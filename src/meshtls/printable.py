@@ -57,7 +57,7 @@ def printable_json(document: str) -> str:
 
 
 def json_line(value: object) -> str:
-    """``value`` as JSON on one line of ASCII, without spaces between its parts."""
+    """The value as JSON on one line of ASCII, without spaces between its parts."""
     try:
         line = msgspec.json.encode(value).decode()
     except (UnicodeEncodeError, OverflowError):  # a lone surrogate; an integer of more than 64 bits

@@ -42,5 +42,5 @@ def bare_url(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """``bare_url`` in quotes for a message; only the beginning if it is long."""
+    """The ``bare_url`` in quotes for a message; only the beginning if it is long."""
     return shown(bare_url(url))

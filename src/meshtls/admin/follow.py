@@ -33,7 +33,7 @@ _EVENTS = ("opened", "request", "ended")
 
 
 def tap_page(observe: Observe) -> Page:
-    """``observe`` is ``Reporter.observe``."""
+    """The page ``/tap``. ``observe`` is ``Reporter.observe``."""
 
     def answer(query: Query) -> Stream:
         words = query.words

@@ -110,7 +110,7 @@ class Page:
 
 
 def ready_page(readiness: Callable[[], Readiness | Awaitable[Readiness]], process: ProcessName) -> Page:
-    """``/ready`` of ``process``, for probes as well: 503 while it is not."""
+    """The page ``/ready`` of ``process``, for probes as well: 503 while it is not."""
 
     async def answer(query: Query) -> Record:
         asked = readiness()
@@ -124,7 +124,7 @@ def ready_page(readiness: Callable[[], Readiness | Awaitable[Readiness]], proces
 
 
 def prometheus_page(exposition: Exposition | None = None) -> Page:
-    """``/stats/prometheus``; without ``exposition`` no metrics are counted."""
+    """The page ``/stats/prometheus``; without ``exposition`` no metrics are counted."""
 
     async def answer(query: Query) -> Text:
         if exposition is None:

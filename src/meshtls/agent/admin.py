@@ -27,7 +27,7 @@ def agent_pages(
     draining: Draining,
     metrics: AgentMetrics,
 ) -> Pages:
-    """``config`` is the one in use."""
+    """The pages of an agent. ``config`` is the one in use."""
     clock = agent.identities.clock
     info = ProcessInfo(agent.process, clock)
     cache = agent.identities.cache

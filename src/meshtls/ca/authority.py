@@ -139,7 +139,7 @@ class Authority:
         ttl: timedelta | None = None,
         dns_names: Iterable[str] = (),
     ) -> tuple[x509.Certificate, ...]:
-        """``sign`` a leaf, record it, and return its chain, leaf first. Raises as ``sign`` and the recorder do."""
+        """Sign a leaf, record it, and return its chain, leaf first. Raises as ``sign`` and the recorder do."""
         issued = self.sign(spiffe_id, key_or_csr, ttl=ttl, dns_names=dns_names)
         self._recorder.record(issued.record)
         return issued.chain

@@ -19,7 +19,7 @@ __all__ = ["check_hierarchy"]
 
 
 def check_hierarchy(trust_domain: TrustDomain, stored: Mapping[Slot, Signer], keys: KeyManager) -> None:
-    """``stored`` has the root. Raises ConfigError with the place of the key and what is wrong."""
+    """Check the stored CAs, the root among them. Raises ConfigError with the place of the key and what is wrong."""
     for slot, signer in stored.items():
         for violation in _violations(trust_domain, signer, stored[Slot.ROOT].certificate):
             raise ConfigError(f"{keys.where(slot)}: {violation}")

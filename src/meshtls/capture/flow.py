@@ -52,13 +52,13 @@ class FlowSink(Protocol):
     """Takes the bytes of one connection. The bytes of each direction come in order, each once."""
 
     def data(self, side: Side, data: bytes, time_ns: int, packet: int) -> None:
-        """``side`` sent these bytes. Time and number are those of the packet that they came in, or that
+        """Take bytes that ``side`` sent. Time and number are those of the packet that they came in, or that
         closed the hole before them. Bytes of both sides that waited together, since it was not known where a side
         begins or since bytes were missing that their receiver had acknowledged, have those that they came with, and
         come in the order of the capture."""
 
     def gap(self, side: Side, missing: int, time_ns: int) -> None:
-        """``side`` sent ``missing`` bytes that were not captured, and what follows comes after them."""
+        """Note ``missing`` bytes of ``side`` that were not captured: what follows comes after them."""
 
     def ended(self, side: Side, how: Ending, time_ns: int) -> None:
         """Nothing more comes of ``side``. This is called once for each side."""

@@ -560,7 +560,7 @@ class Reassembly:
         return True
 
     def _reset(self, half: Half, end: End) -> None:
-        """``half`` has reset the connection: that ends both directions."""
+        """Note that ``half`` has reset the connection: that ends both directions."""
         peer, half.ends = half.peer, []
         # A FIN that came before it counts: it may have waited, as in a connection that was captured from its middle.
         peer.ends = [one for one in peer.ends if one.how is Ending.RESET or one.time_ns < end.time_ns]

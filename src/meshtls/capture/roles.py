@@ -20,7 +20,7 @@ class Servers:
         self._ends: dict[bytes, None] = {}
 
     def answered(self, half: Half) -> None:
-        """``half`` has answered a SYN."""
+        """Whether ``half`` has answered a SYN."""
         end = _end(half)
         self._ends.pop(end, None)
         self._ends[end] = None

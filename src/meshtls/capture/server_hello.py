@@ -36,7 +36,9 @@ class ServerHelloFacts(NamedTuple):
 
 
 def server_hello_facts(message: bytes) -> ServerHelloFacts:
-    """``message`` includes the handshake header. Raises ValueError if it ends early or its lengths don't add up."""
+    """What a ServerHello says. ``message`` includes the handshake header. Raises ValueError if it ends early or its
+    lengths don't add up.
+    """
     at = _HEADER + _VERSION
     version = int.from_bytes(message[_HEADER:at], "big")
     random = message[at : at + _RANDOM]

@@ -104,12 +104,12 @@ MOMENT = ParsedOption("TIME", _moment)
 
 
 def config_option(command: F) -> F:
-    """``--config FILE``. The reader of the file reports whether it can be read."""
+    """Add ``--config FILE``. The reader of the file reports whether it can be read."""
     return click.option("--config", required=True, type=click.Path(path_type=Path), help="The YAML file.")(command)
 
 
 def output_option(command: F) -> F:
-    """``--output text|json``, passed to the verb as ``out``."""
+    """Add ``--output text|json``, passed to the verb as ``out``."""
     choice = click.option(
         "--output",
         "out",
@@ -123,7 +123,7 @@ def output_option(command: F) -> F:
 
 
 def choice_options(command: F) -> F:
-    """``--spiffe-id`` and ``--hint``, passed as ``spiffe_id`` and ``hint``: which of several SVIDs to use."""
+    """Add ``--spiffe-id`` and ``--hint``, passed as ``spiffe_id`` and ``hint``: which of several SVIDs to use."""
     for option in (
         click.option("--hint", help="Use the SVID with this hint instead of the default one."),
         click.option("--spiffe-id", type=SPIFFE_ID, help="Use the SVID of this identity instead of the default one."),
@@ -133,7 +133,7 @@ def choice_options(command: F) -> F:
 
 
 def workload_option(command: F) -> F:
-    """``--workload-socket``, a path or an address; None means that of the environment."""
+    """Add ``--workload-socket``, a path or an address; None means that of the environment."""
     where = f"The Workload API's socket; the default is {ENVIRONMENT_VARIABLE}."
     return click.option("--workload-socket", metavar="PATH|ADDRESS", help=where)(command)
 

@@ -15,7 +15,7 @@ __all__ = ["agent_record", "bundle_record", "entry_record", "jwt_record", "momen
 
 
 def moment(when: datetime) -> str:
-    """``2030-01-31T12:00:00Z``."""
+    """A time as ``2030-01-31T12:00:00Z``."""
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -45,7 +45,9 @@ class Denials:
         self._added: Counter[str] = Counter()
 
     def take(self, process: str, line: Line) -> None:
-        """``process`` sent it. Where it has added too much already, its denials are counted under OTHER."""
+        """Count a denied record of ``process``. Where it has added too much already, its denials are counted under
+        OTHER.
+        """
         names = ("outcome", "policy", "rule", "clause", "destination_id")
         # A caller that refused the server decided by its own configuration: that is a group of its own.
         decided = ("source_id",) if line.get("direction") == "outbound" else ()

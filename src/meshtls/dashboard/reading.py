@@ -36,7 +36,7 @@ def page_of(path: str, record: Record) -> dict[str, Any]:
 
 
 def connections_of(record: Record) -> Connections:
-    """``/connections``. Raises as ``page_of``."""
+    """Read the page ``/connections``. Raises as ``page_of``."""
     found = _read(record, Connections)
     for line in (*found.get("live", ()), *found.get("ended", ()), *found.get("requests", ())):
         moment(_when(line))

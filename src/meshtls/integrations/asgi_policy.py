@@ -252,7 +252,7 @@ async def _ask_providers(
 
 
 def _adding(added: tuple[tuple[str, str], ...], send: Send) -> Send:
-    """``send``, which puts these headers after those of the app's answer."""
+    """A ``send`` that puts these headers after those of the app's answer."""
     if not added:
         return send
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]

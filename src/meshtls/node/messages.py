@@ -141,5 +141,5 @@ def encode(reply: Reply) -> bytes:
 
 
 def bounded(text: str, most: int = LONGEST_TEXT) -> str:
-    """``text`` cut to ``most`` characters (more than 505). The middle, which holds the quoted values, is cut out."""
+    """The text cut to ``most`` characters (more than 505). The middle, which holds the quoted values, is cut out."""
     return text if len(text) <= most else text[: most - len(_CUT) - _TAIL] + _CUT + text[-_TAIL:]

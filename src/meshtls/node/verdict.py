@@ -93,7 +93,8 @@ class Verdict:
 
 
 def handshake_reply(msg_id: int, attempt: Attempt, verdict: Verdict) -> Reply:
-    """``handshake_complete``, or ``handshake_failed`` with the reason and, in ``detail``, the message of the sidecar.
+    """The reply ``handshake_complete``, or ``handshake_failed`` with the reason and, in ``detail``, the message of the
+    sidecar.
 
     ``refused`` is ``client`` or ``server`` if a certificate was refused, else it is absent. So are ``status``,
     ``policy``, ``rule``, ``clause`` and ``shadow`` where there is none.

@@ -126,7 +126,7 @@ class Decision:
 
     @property
     def words(self) -> LazyText:
-        """``reason``, made when it is read: for whatever carries it to where it may be. ``short`` names the rule."""
+        """The reason as a text that is made when it is read. ``short`` names the rule."""
         by = f" by {self.policy}-rule[{self.rule}]" if self.policy and self.rule else ""
         return LazyText(lambda: self.reason, f"{_WORDS[self.verdict]}{by}")
 

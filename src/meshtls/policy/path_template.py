@@ -18,7 +18,7 @@ _HEX = re.compile(r"[0-9a-fA-F]{8,}")
 
 
 def path_template(path: str) -> str:
-    """``/orders/{*}`` for ``/orders/4711``. ``path`` is without its query.
+    """The template of a path: ``/orders/{*}`` for ``/orders/4711``. ``path`` is without its query.
 
     An identifier is a segment that is a number, a UUID, hexadecimal, or a long word with a digit. A path whose other
     segments have a star or a brace can't be a template, and is returned as it is.

@@ -44,7 +44,9 @@ class CallMetrics:
         self._rpcs.labels(method, status.name).inc()
 
     def counted(self, method: str, call: IServerMethodFunc, *, stream_of_responses: bool) -> IServerMethodFunc:
-        """``call``, the method with this path, counted. The duration of a stream of responses is not observed."""
+        """Wrap ``call``, the method with this path, so that it is counted. The duration of a stream of responses is not
+        observed.
+        """
 
         async def counted(stream: Stream[Any, Any]) -> None:
             with self._one_call(method, stream, timed=not stream_of_responses):

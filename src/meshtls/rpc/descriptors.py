@@ -17,7 +17,7 @@ log = logger("meshtls.rpc")
 
 
 def within_descriptors(limits: ListenerLimits, each: int) -> ListenerLimits:
-    """``limits`` with the number of connections bounded by this process's descriptors, ``each`` per connection.
+    """These limits with the number of connections bounded by this process's descriptors, ``each`` per connection.
 
     The soft limit is raised first, as far as needed and permitted (setrlimit(2)).
     """

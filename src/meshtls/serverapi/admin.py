@@ -89,7 +89,7 @@ class AdminClient:
             return entry_of(await self._entries.UpdateEntry(entry_message(entry), timeout=CALL_SECONDS))
 
     async def update_entries(self, entries: Iterable[Entry]) -> list[Entry]:
-        """``update_entry`` for several: all or none."""
+        """As ``update_entry``, for several: all or none."""
         request = server_pb.EntryList(entries=map(entry_message, entries))
         with our_errors():
             return [entry_of(one) for one in (await self._entries.UpdateEntries(request, timeout=CALL_SECONDS)).entries]
@@ -104,7 +104,7 @@ class AdminClient:
             return (await self._entries.CountEntries(filter_message(wanted), timeout=CALL_SECONDS)).count
 
     async def create_join_token(self, ttl: timedelta = _DEFAULT, spiffe_id: SpiffeId | None = None) -> JoinToken:
-        """``spiffe_id`` is an alias of the node, which can be the parent of its entries."""
+        """Create a join token. ``spiffe_id`` is an alias of the node, which can be the parent of its entries."""
         request = server_pb.CreateJoinTokenRequest(ttl=_seconds(ttl), spiffe_id=str(spiffe_id or ""))
         with our_errors():
             return join_token_of(await self._agents.CreateJoinToken(request, timeout=CALL_SECONDS))

@@ -37,7 +37,7 @@ class DownstreamClient:
         self._bundle = bundle_grpc.BundleStub(channel)
 
     async def new_ca(self, csr: bytes, preferred_ttl: int, server_id: str) -> UpstreamCa:
-        """``csr`` is DER, ``preferred_ttl`` in seconds, ``server_id`` this server's ID, a UUID."""
+        """Have a CA signed. ``csr`` is DER, ``preferred_ttl`` in seconds, ``server_id`` this server's ID, a UUID."""
         request = svid_pb.NewDownstreamX509CARequest(csr=csr, preferred_ttl=preferred_ttl)
         with our_errors():
             answer = await self._svid.NewDownstreamX509CA(

@@ -50,7 +50,7 @@ def prepared(running: SidecarConfig, in_use: view.MeshView, wanted: SidecarConfi
 
 
 def in_force(running: SidecarConfig, wanted: SidecarConfig) -> SidecarConfig:
-    """``wanted``, but for what needs a restart."""
+    """The wanted configuration, but for what needs a restart."""
     return msgspec.structs.replace(wanted, **{field: getattr(running, field) for field in _RESTART})
 
 

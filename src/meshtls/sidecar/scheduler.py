@@ -153,13 +153,13 @@ class PeerTimeout:
         await self._deadline.__aexit__(kind, error, trace)
 
     async def begin(self, limit: int, deadline: QueueDeadline) -> None:
-        """``HandshakeScheduler.begin``; raises EndedError as that does."""
+        """As ``HandshakeScheduler.begin``, which raises EndedError."""
         self._deadline.reschedule(None)
         await self._scheduler.begin(limit, deadline)
         self._deadline.reschedule(self._time() + self._seconds)
 
     async def resume(self) -> None:
-        """``HandshakeScheduler.resume``."""
+        """As ``HandshakeScheduler.resume``."""
         left = self._left()
         self._deadline.reschedule(None)
         await self._scheduler.resume()

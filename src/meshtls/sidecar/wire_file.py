@@ -174,7 +174,7 @@ class WireTap:
                 file.packets(conversation.data(side, data), time_ns)
 
     def end(self, side: Side) -> None:
-        """``side`` has ended its direction: close_notify, or without TLS a FIN."""
+        """Note that ``side`` has ended its direction: close_notify, or without TLS a FIN."""
         self.flush()
         if self._conversation is not None:
             self._file.packets(self._conversation.end(side), time.time_ns())

@@ -46,7 +46,7 @@ class RevokedCertificate(NamedTuple):
 
     @classmethod
     def of(cls, certificate: x509.Certificate, issuer: x509.Certificate) -> RevokedCertificate:
-        """``certificate``, which the key of ``issuer`` signed."""
+        """The name of ``certificate``, which the key of ``issuer`` signed."""
         return cls(issuer_key_id(spki_of(issuer)), certificate.serial_number)
 
 

@@ -71,7 +71,7 @@ class TlsRecords:
 
     @property
     def tls_version(self) -> str | None:
-        """``TLSv1.3`` or ``TLSv1.2``; None before the handshake."""
+        """The protocol, ``TLSv1.3`` or ``TLSv1.2``; None before the handshake."""
         return self._tls.version()
 
     @property

@@ -82,7 +82,7 @@ class PeerCheck(Protocol):
     """Verifies a presented chain and runs the precheck. The context of one generation implements it."""
 
     def check_peer(self, chain: Sequence[bytes], port: int | None) -> VerifiedPeer:
-        """``port`` is the local port that the peer requests. Raises PeerError."""
+        """Verify this chain. ``port`` is the local port that the peer requests. Raises PeerError."""
 
 
 @runtime_checkable

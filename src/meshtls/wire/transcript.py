@@ -35,7 +35,7 @@ class Transcript:
         self.messages: list[Message] = []
 
     def note(self, direction: str, kind: int, data: bytes, *, alert: bool = False) -> None:
-        """``direction`` is ``read`` or ``write``, as OpenSSL's callback has it."""
+        """Note one message. ``direction`` is ``read`` or ``write``, as OpenSSL's callback has it."""
         if len(self.messages) < MOST_MESSAGES and (alert or kind != _NEW_SESSION_TICKET):
             kept = b"" if alert else bytes(data[:LONGEST_MESSAGE])
             self.messages.append(Message(direction == "write", alert, kind, len(data), kept))

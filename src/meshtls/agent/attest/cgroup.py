@@ -31,8 +31,8 @@ _POD = re.compile(
 
 
 def container_selectors(content: bytes) -> frozenset[Selector]:
-    """``docker:container_id:...``, or ``k8s:pod-uid:...`` and ``k8s:container_id:...``; none outside of a container,
-    and none where the lines of version 1's hierarchies name different containers.
+    """The selectors ``docker:container_id:...``, or ``k8s:pod-uid:...`` and ``k8s:container_id:...``; none outside of a
+    container, and none where the lines of version 1's hierarchies name different containers.
     """
     lines = [text_of(line) for line in lines_of(content)]
     if None in lines:

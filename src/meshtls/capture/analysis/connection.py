@@ -66,7 +66,7 @@ class Handshake(msgspec.Struct, frozen=True):
 
     @property
     def mutual_shown(self) -> str:
-        """``mutual`` for people: "likely yes" or "likely no" where it is not proven, and there are signs."""
+        """Whether it was mutual, for people: "likely yes" or "likely no" where signs alone say it."""
         is_likely = self.mutual == "unknown" and self.mutual_likely != "unknown"
         return f"likely {self.mutual_likely}" if is_likely else self.mutual
 

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def admin_options(command: F) -> F:
-    """``--sidecar``, ``--socket``, ``--address`` and ``--config``, each as often as wanted, as ``interfaces``."""
+    """Add ``--sidecar``, ``--socket``, ``--address`` and ``--config``, each as often as wanted, as ``interfaces``."""
 
     def found(ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]) -> Interfaces:
         sockets, addresses = [*value], ctx.params.pop("address", ())

@@ -20,7 +20,7 @@ _PORT = ParsedOption("PORT", whole_number(1, 65535))
 
 
 def capture_options(command: F) -> F:
-    """``--interface``, ``--port``, ``--seconds``."""
+    """Add ``--interface``, ``--port`` and ``--seconds``."""
     for option in (
         click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds."),
         click.option(

@@ -26,7 +26,7 @@ _PIECE = 1 << 16
 
 
 def capture_options(command: F) -> F:
-    """``--keylog`` and ``--bundle``."""
+    """Add ``--keylog`` and ``--bundle``."""
     path = click.Path(path_type=Path)
     keylog = click.option("--keylog", type=path, help="TLS secrets in NSS's format (SSLKEYLOGFILE), to decrypt with.")
     bundle = click.option(

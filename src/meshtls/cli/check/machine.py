@@ -48,7 +48,7 @@ async def machine_checks(wanted_descriptors: int = DESCRIPTORS) -> Checks:
 
 
 def descriptors(limit: int, wanted: int) -> Finding:
-    """``limit`` is that of the process, or RLIM_INFINITY."""
+    """Whether the process may open enough files. ``limit`` is its own, or RLIM_INFINITY."""
     if limit == resource.RLIM_INFINITY or limit >= wanted:
         return passed(_DESCRIPTORS, f"{limit}" if limit != resource.RLIM_INFINITY else "unlimited")
     return warning(

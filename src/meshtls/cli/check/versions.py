@@ -10,7 +10,7 @@ __all__ = ["version_finding"]
 
 
 def version_finding(who: str, theirs: str) -> Finding:
-    """``who``: the process that told its version."""
+    """Whether a process has our version. ``who``: what it is, in words."""
     ours = version("meshtls")
     same = Claim(f"{who} has the version of this command", f"{who} has another version than this command")
     if theirs == ours:

@@ -95,7 +95,7 @@ def show(demo: Demo, console: Console) -> None:
 
 
 def duration(seconds: float | None) -> str:
-    """``59m 58s``; "unknown" for None."""
+    """A duration such as ``59m 58s``; "unknown" for None."""
     if seconds is None:
         return "unknown"
     minutes, rest = divmod(max(0, int(seconds)), 60)

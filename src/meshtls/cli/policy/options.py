@@ -107,7 +107,7 @@ def mesh_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def labels_option(command: F) -> F:
-    """``--labels ID NAME=VALUE,...``, passed as ``labels``."""
+    """Add ``--labels ID NAME=VALUE,...``, passed as ``labels``."""
     return click.option(
         "--labels",
         type=(SPIFFE_ID, LABELS),

@@ -19,7 +19,7 @@ class Modes:
         self.default, self._ports = default, ports
 
     def of(self, port: int | None) -> tuple[MtlsMode, str | None]:
-        """``port`` is the workload's own, not the service's. Never UNSET."""
+        """The mode of a port, which is the workload's own, not the service's. Never UNSET."""
         return self.default if port is None else self._ports.get(port, self.default)
 
 

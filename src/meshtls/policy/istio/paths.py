@@ -83,7 +83,7 @@ def _canonical(path: str) -> str:
 
 
 def _dots(segment: str) -> str | None:
-    """``.`` or ``..``, if that is the segment but for its parameters."""
+    """The ``.`` or ``..`` of a segment, if that is the segment but for its parameters."""
     name = segment.partition(";")[0]
     return name if name in (".", "..") else None
 

@@ -86,7 +86,7 @@ async def list_authorities(tx: AsyncConnection) -> list[AuthorityRecord]:
 
 
 async def locked_authorities(tx: AsyncConnection) -> list[AuthorityRecord]:
-    """``list_authorities``, which no other writer changes until ``tx`` ends."""
+    """As ``list_authorities``; no other writer changes them until ``tx`` ends."""
     await lock_writers(tx)
     return await list_authorities(tx)
 

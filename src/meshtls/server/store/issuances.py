@@ -31,7 +31,7 @@ async def record_issuances(tx: AsyncConnection, issued: Sequence[Issuance]) -> N
 
 
 def record_step(issued: Sequence[Issuance]) -> Step:
-    """``record_issuances`` as a step among others."""
+    """As ``record_issuances``, as a step among others."""
     return Step(_ISSUANCE, [_row(one) for one in issued])
 
 

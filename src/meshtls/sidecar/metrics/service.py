@@ -79,7 +79,7 @@ class SidecarMetrics:
             await clock.sleep(max(_PUBLISH, _PAUSES * (time.monotonic() - began)))
 
     def count_left_out(self, read: Callable[[], int]) -> None:
-        """``read`` is how many lines of the access log were left out."""
+        """Count lines of the access log that were left out: ``read`` is how many."""
         count = self.metrics.counter(families.LEFT_OUT).labels()
 
         def refresh() -> None:
@@ -88,7 +88,7 @@ class SidecarMetrics:
         self.metrics.before_scrape(refresh)
 
     def count_identity_failures(self, read: Callable[[], Mapping[IdentityFailure, int]]) -> None:
-        """``read`` is how many attempts to get our SVID have failed, by their reason."""
+        """Count failed attempts to get our SVID: ``read`` is how many, by their reason."""
         count_identity_failures(self.metrics, read)
 
     def count_rejected(self) -> None:

@@ -365,7 +365,7 @@ class Http2Filter:
         self._settle()
 
     def _fault_or(self, refusal: Refuse) -> Refuse:
-        """``refusal``, unless the app has not even begun to speak HTTP/2."""
+        """This refusal, unless the app has not even begun to speak HTTP/2."""
         return _NO_HTTP2 if self._app.expects is Expects.SETTINGS else refusal
 
     def _lose_app(self, refusal: Refuse) -> None:
