@@ -154,7 +154,7 @@ def dns_name(text: str) -> str:
 
 
 def plain_or_shown(text: str) -> str:
-    """For a message: as it is where that is one printable word of ASCII that is not long, else as ``shown``."""
+    """For a message: the text itself if it is one short, printable word of ASCII, else as ``shown``."""
     is_plain = text and len(text) <= _LONGEST_PLAIN and text.isascii() and text.isprintable() and " " not in text
     return text if is_plain else shown(text)
 

@@ -101,7 +101,7 @@ async def is_admin_interface(path: Path) -> bool:
 async def ask_all(
     interfaces: Interfaces, path: str, words: Mapping[str, str] | None = None, method: str = "GET"
 ) -> list[dict[str, Any]]:
-    """Of each the record. Raises as ``ask``."""
+    """The record of each interface. Raises as ``ask``."""
     return [await ask(one, path, words, method) for one in interfaces]
 
 

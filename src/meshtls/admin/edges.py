@@ -53,7 +53,7 @@ def state_of(edge: Edge) -> EdgeState:
 
 
 def share(part: int, whole: int) -> str:
-    """Of a whole that is 0 there is no share."""
+    """A part of the whole in percent; "-" where the whole is 0."""
     return f"{100 * part / whole:.0f} %" if whole else "-"
 
 

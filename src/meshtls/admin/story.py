@@ -65,11 +65,11 @@ class Story:
         return self.unserved[0] if self.unserved and one.get("verdict") in (None, _ALLOWED) else one
 
     def record(self) -> dict[str, object]:
-        """For programs: both records, and what follows from them."""
+        """The story for programs: both records, and what follows from them."""
         return {"caller": self.near, "server": self.far, "requests": list(self.requests), "story": list(self.lines())}
 
     def lines(self) -> Iterator[str]:
-        """For people, from who it was to what to do."""
+        """The story for people: who it was, how it ended, and what to do."""
         one = self.decisive
         yield f"connection {one.get('connection_id')}"
         yield from self._ends(one)

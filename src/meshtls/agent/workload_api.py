@@ -127,7 +127,7 @@ async def _request(stream: Stream[Q, R]) -> Q:
 
 
 def _without_svid(view: View) -> dict[str, str]:
-    """Of our own: the identities that entries give the caller, and for which there is no valid SVID now."""
+    """Our own answer: the identities that entries give the caller, and for which there is no valid SVID now."""
     held = {svid.spiffe_id for svid in view.svids}
     names = [str(one.spiffe_id) for one in view.entries if one.spiffe_id not in held][:MOST_WITHOUT_SVID]
     return {WITHOUT_SVID: " ".join(dict.fromkeys(names))} if names else {}

@@ -30,7 +30,7 @@ class EarlyData:
         self.whole = True
 
     def hold(self, content: bytes, time_ns: int) -> None:
-        """Of one more record."""
+        """Hold the content of one more record."""
         self.bytes += len(content)
         self.whole = self.whole and self.bytes <= _MOST_HELD and self._level.to(self.bytes)
         if self.whole:

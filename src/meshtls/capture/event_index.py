@@ -33,7 +33,7 @@ class Numbered(msgspec.Struct, Generic[E]):
     numbers: list[int] = []
 
     def between(self, after: int, until: int | None = None) -> list[E]:
-        """Those after event number ``after``, up to number ``until``."""
+        """The events after event number ``after``, up to number ``until``."""
         start = bisect_right(self.numbers, after)
         return self.events[start:] if until is None else self.events[start : bisect_right(self.numbers, until)]
 

@@ -137,7 +137,7 @@ class Exchanges:
         exchange.tunnel = self._open_tunnel()
 
     def complete(self, exchange: HttpExchange, time_ns: int) -> None:
-        """It ended as it should."""
+        """The exchange ended as it should."""
         exchange.end, exchange.ended_ns = "complete", time_ns
 
 

@@ -109,7 +109,7 @@ class _Direction:
         return self.reader.kept + len(self.block) + _TABLE_FACTOR * self.decoder.table_bytes
 
     def stop(self) -> None:
-        """It is not read on."""
+        """Read no more of it."""
         self.stopped = True
         self.reader, self.decoder = FrameReader(_MAX_FRAME, _MAX_BLOCK), FieldDecoder(_MAX_FIELDS)
         self.block.clear()

@@ -26,7 +26,7 @@ Place = tuple[int, int]
 
 
 def _tagged(data: bytes, at: int) -> Place:
-    """From an EtherType at ``at`` on, over any VLAN tags."""
+    """Where the packet behind the EtherType at ``at`` begins, past any VLAN tags."""
     kind = int.from_bytes(data[at : at + 2], "big")
     while kind in _TAGS:
         at += 4

@@ -85,7 +85,7 @@ class Level:
         self._bytes = 0
 
     def to(self, count: int) -> bool:
-        """It has so many bytes now. False if there is no room for them: they have to go, then."""
+        """Have so many bytes from now on. False if there is no room for them: they have to go, then."""
         more = count - self._bytes
         if more > 0:
             if not self._share.take(more):

@@ -34,12 +34,12 @@ class _Last(NamedTuple):
 
     @property
     def is_alert(self) -> bool:
-        """By its type: those of TLS 1.2, and what is in clear."""
+        """Whether its type says alert: those of TLS 1.2, and what is in clear."""
         return self.content_type == _ALERT
 
     @property
     def may_be_alert(self) -> bool:
-        """By its type, or by its length, which some data has as well."""
+        """Whether it may be one by its type, or by its length, which some data has as well."""
         return self.is_alert or (self.content_type == _DATA and self.length in _ALERT_LENGTHS)
 
 
@@ -96,7 +96,7 @@ class MidwayRecords:
         return one.record_bytes - one.data_bytes
 
     def record_bytes(self, side: Side) -> int:
-        """Of a side's records, with their headers."""
+        """The bytes of a side's records, with their headers."""
         return self._directions[side].record_bytes
 
     def turn(self) -> None:

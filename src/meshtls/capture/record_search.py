@@ -49,7 +49,7 @@ class RecordSearch:
 
     @property
     def offset(self) -> int:
-        """That of the next byte."""
+        """The offset of the next byte."""
         return self._start + len(self._held)
 
     def feed(self, data: bytes) -> Found | None:

@@ -74,7 +74,7 @@ class Flows:
 
     @property
     def servers(self) -> Servers:
-        """That answered a SYN so far."""
+        """The servers that answered a SYN so far."""
         return self._reassembly.servers
 
     def packet(self, packet: Packet) -> None:

@@ -45,7 +45,7 @@ class WaitingQueue(Generic[T]):
         return self.entries[0]
 
     def add(self, *entries: Waiting[T]) -> bool:
-        """They wait, too. False if there is no memory for them: then none may wait any longer."""
+        """Let these bytes wait, too. False if there is no memory for them: then none may wait any longer."""
         self.entries += entries
         self.bytes += sum(map(_size, entries))
         return self._level.to(self.bytes)

@@ -36,7 +36,9 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Monitor:
-    """Of the SVIDs of one identity. Continues from the ``state`` file if there is one. Raises ConfigError."""
+    """Watches the log for the SVIDs of one identity. Continues from the ``state`` file if there is one. Raises
+    ConfigError.
+    """
 
     def __init__(self, spiffe_id: SpiffeId, agents: Collection[SpiffeId], state: Path | None) -> None:
         self._spiffe_id = str(spiffe_id)

@@ -223,7 +223,7 @@ class SharedConfig:
 
 
 def _addresses(config: SidecarConfig) -> dict[str, Address]:
-    """Those of the listeners, by their keys."""
+    """The addresses of the listeners, by their keys."""
     inbound = {f"inbound[{at}].listen": one.listen for at, one in enumerate(config.inbound)}
     return inbound | {f"outbound[{at}].listen": one.listen for at, one in enumerate(config.outbound)}
 

@@ -116,7 +116,7 @@ class Model:
             self._changed(View.IDENTITIES)
 
     def failed(self, address: str, why: str) -> None:
-        """It did not answer. What it said before stays, and is shown as old."""
+        """Note that a process did not answer. What it said before stays, and is shown as old."""
         process = self.processes[address]
         if process.error != why:
             process.error = why

@@ -78,7 +78,7 @@ class ExtAuthzAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sent(self) -> Headers:
-        """Those of ``headers`` that may stand in an answer to the client."""
+        """The ``headers`` that may stand in an answer to the client."""
         return tuple(
             [(name, value.strip(" \t")) for name, value in self.headers if may_be_set(name) and is_value(value)]
         )

@@ -35,7 +35,7 @@ class Schedule:
 
     @classmethod
     def of(cls, svid: X509Svid, received: datetime, jitter: float) -> Schedule:
-        """For an SVID received at this time."""
+        """The schedule of an SVID that was received at this time."""
         due = next_rotation(received, svid.not_after, jitter)
         return cls(due, received, svid.not_before, svid.not_after)
 

@@ -20,7 +20,9 @@ __all__ = ["caller_by_sidecar", "caller_by_tls"]
 
 
 def caller_by_tls(scope: Mapping[str, Any], policies: Policies) -> Request:
-    """With the peer that the server verified. Raises RequestError without one, or if our own ID is not known."""
+    """The request's connection, with the peer that the server verified. Raises RequestError without one, or if our own
+    ID is not known.
+    """
     peer = peer_of(scope)
     known = _connection(scope)
     own_id = policies.own_id or (known.local_id if known else None)
@@ -40,7 +42,8 @@ def caller_by_tls(scope: Mapping[str, Any], policies: Policies) -> Request:
 
 
 def caller_by_sidecar(scope: Mapping[str, Any], http: HttpRequest, policies: Policies, own_id: SpiffeId) -> Request:
-    """With the peer of the sidecar's x-forwarded-client-cert, or none, for a request that came to it in plaintext.
+    """The request's connection, with the peer of the sidecar's x-forwarded-client-cert, or none, for a request that
+    came to it in plaintext.
 
     The addresses of the sidecar's client are not known. Raises RequestError for a request that is not from loopback,
     and for a header that is not by the sidecar of ``own_id``.

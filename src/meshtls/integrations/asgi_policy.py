@@ -127,7 +127,7 @@ class PolicyMiddleware:
         return (None, judged) if rules is judged.rules else (self._decide(judged), judged._replace(rules=rules))
 
     def _decide(self, judged: Judged) -> Decision:
-        """By the policies now in use. ``judged`` is as the tokens and the providers left it."""
+        """Decide by the policies now in use. ``judged`` is as the tokens and the providers left it."""
         rules = self._policies.of(judged.forms[0].destination)
         for request in judged.forms:
             mode, by = rules.mode(request.port)

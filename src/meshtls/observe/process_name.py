@@ -43,7 +43,7 @@ class ProcessName:
 
     @classmethod
     def of_line(cls, line: str) -> ProcessName | None:
-        """That of its ``str``; None for any other text."""
+        """The name in its ``str``; None for any other text."""
         kind, _, rest = line.partition(" ")
         name, separator, end = rest.rpartition(" (")
         identity = end.removesuffix(")")
@@ -53,7 +53,7 @@ class ProcessName:
 
     @classmethod
     def of_record(cls, record: Mapping[str, object]) -> ProcessName | None:
-        """That of a ``record``, in which processes of older versions have not every key; None without a kind."""
+        """The name in a ``record``, in which processes of older versions have not every key; None without a kind."""
         kind = _KINDS.get(str(record.get("kind")))
         if kind is None:
             return None
@@ -61,7 +61,7 @@ class ProcessName:
         return cls(kind, name, identity)
 
     def record(self) -> dict[str, object]:
-        """By the keys of the file."""
+        """The name as a record, by the keys of the file."""
         name, identity = _KEYS[self.kind]
         return {"kind": self.kind.value, name: self.name, identity: self.identity}
 

@@ -219,7 +219,7 @@ class Policies:
 
     @property
     def documents(self) -> Documents:
-        """Those in use."""
+        """The documents in use."""
         return self._compiled.documents
 
     def of(self, own_id: SpiffeId) -> WorkloadPolicies:
@@ -329,7 +329,7 @@ class Policies:
 
 
 def _rules_without_files(documents: Documents) -> tuple[JwtRule, ...]:
-    """Those that are the same everywhere: a file may be on the machine of another workload."""
+    """The JWT rules that are the same everywhere: a file may be on the machine of another workload."""
     given = (one for one in documents.request_authentications if not one.target_refs)
     return tuple(rule for one in given for rule in one.rules if not rule.jwks_file)
 

@@ -97,7 +97,7 @@ def review(
 
 
 def review_by_allow(judge: Callable[[Request], Decision], request: Request, *, reads_http: bool, mode: Mode) -> Review:
-    """Of a listener without policies: ``judge`` is what it says of a connection that its mode takes."""
+    """The review by a listener without policies: ``judge`` is what it says of a connection that its mode takes."""
     if (refusal := mode_refusal(mode, request, reads_http=reads_http)) is not None:
         return Review(refusal, request, mode, by_allow=True)
     request, unseen = _as_seen(request, mode)

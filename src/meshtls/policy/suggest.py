@@ -120,7 +120,9 @@ class Suggestions:
         )
 
     def policies(self) -> Iterator[Suggestion]:
-        """By destination. One of which nothing was allowed gets a policy without rules, which allows nothing."""
+        """The policies, by destination. A destination of which nothing was allowed gets a policy without rules, which
+        allows nothing.
+        """
         names: set[tuple[str, str]] = set()
         for destination in sorted(self._seen):
             seen = self._seen[destination]
@@ -148,7 +150,7 @@ class Suggestions:
 
 
 def _name(destination: SpiffeId) -> str:
-    """Of the service account, or of the path's end, as Kubernetes takes it."""
+    """The name of the service account, or of the path's end, as Kubernetes takes it."""
     text = workload_of(destination).service_account or destination.path.rpartition("/")[2]
     plain = "".join(one if one.isalnum() else "-" for one in text.lower()).strip("-")
     return plain[:40].strip("-") or "workload"

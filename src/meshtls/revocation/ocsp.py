@@ -231,7 +231,7 @@ def delegate_certificate(
 
 
 def _key_hash(algorithm: hashes.HashAlgorithm, issuer: x509.Certificate) -> bytes:
-    """Of the BIT STRING's value without the count of unused bits (RFC 6960, section 4.1.1)."""
+    """The hash of the BIT STRING's value without the count of unused bits (RFC 6960, section 4.1.1)."""
     [(_, spki, _)] = parts(spki_of(issuer), SEQUENCE)
     _, (_, bits, _) = parts(spki, SEQUENCE, BIT_STRING)
     return _hash(algorithm, bits[1:])

@@ -102,7 +102,7 @@ class _Connection:
 
 
 class _Connections:
-    """Those that are open now."""
+    """The connections that are open now."""
 
     def __init__(
         self,

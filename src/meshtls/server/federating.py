@@ -82,7 +82,7 @@ class Federation:
                 await self._core.hub.relations_changed.wait()
 
     def relations(self) -> list[Relation]:
-        """Those of the file, which override those of the store, and the others of the store."""
+        """The relations of the file, which override those of the store, and the others of the store."""
         own = [one.relation for one in self._core.config.federates_with]
         domains = {one.trust_domain for one in own}
         return sorted(

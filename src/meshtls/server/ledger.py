@@ -46,7 +46,7 @@ class _Waiting:
 
 
 class Ledger:
-    """Of one server. Each SVID is durable in it before it leaves the server.
+    """The ledger of one server. Each SVID is durable in it before it leaves the server.
 
     ``on_issued`` is a hook for metrics, called with the kind of each thing that is durable: x509, jwt or ca.
     """

@@ -44,7 +44,7 @@ class LogGuard:
 
 
 def stored_checkpoint(path: Path) -> Checkpoint | None:
-    """That of the signed note in this file, None where there is no file. Raises ConfigError."""
+    """The checkpoint of the signed note in this file, None where there is no file. Raises ConfigError."""
     if not os.path.lexists(path):
         return None
     try:

@@ -109,7 +109,7 @@ class _Lookup:
         return [one.ocsp for one in self._present().values()]
 
     def _present(self) -> dict[str, _Issuer]:
-        """Those of this server that have not ended, by the hash of their key."""
+        """The issuers of this server that have not ended, by the hash of their key."""
         present: dict[str, _Issuer] = {}
         for authority_id, authority in self._core.authorities.keys.x509.items():
             for kinds, signers in revocable(authority):

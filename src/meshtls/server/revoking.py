@@ -34,7 +34,7 @@ __all__ = ["Revoking", "crl_number", "revocable"]
 
 
 class Revoking:
-    """Of one server. ``keys`` are those of its authorities.
+    """The revocations of one server. ``keys`` are those of its authorities.
 
     ``unsigned`` is why it could not sign all its CRLs when it last tried, None if it could.
     """

@@ -27,7 +27,7 @@ _SIZE_TYPE = "text/x.tlog.size"
 
 
 class Witness:
-    """Of the logs with these keys, as ``name``. Its directory is locked until ``close``. Raises ConfigError."""
+    """A witness, ``name``, of the logs with these keys. Its directory is locked until ``close``. Raises ConfigError."""
 
     def __init__(self, name: str, directory: Path, logs: Collection[NoteKey], clock: Clock) -> None:
         self._name = name

@@ -191,7 +191,7 @@ class AdminClient:
             return status_of(await self._federation.CreateRelation(request, timeout=CALL_SECONDS))
 
     async def relations(self) -> list[RelationStatus]:
-        """Those of the server's file and of its store, ordered by trust domain."""
+        """The relations of the server's file and of its store, ordered by trust domain."""
         with our_errors():
             found = await self._federation.ListRelations(server_pb.ListRelationsRequest(), timeout=CALL_SECONDS)
         return [status_of(one) for one in found.relations]
@@ -242,7 +242,7 @@ class AdminClient:
         return AuditHead(page.head.number, page.head.hash)
 
     async def authorities(self) -> list[AuthorityStatus]:
-        """Those of all servers, in the order of their publication."""
+        """The authorities of all servers, in the order of their publication."""
         with our_errors():
             found = await self._authorities.ListAuthorities(server_pb.ListAuthoritiesRequest(), timeout=CALL_SECONDS)
         return [authority_of(one) for one in found.authorities]

@@ -41,7 +41,7 @@ class Attested:
 
 
 class AttestationClient:
-    """For a node that has no SVID yet."""
+    """A client for a node that has no SVID yet."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub = server_grpc.AttestationStub(channel)
@@ -77,7 +77,7 @@ class AttestationClient:
 
 
 class NodeClient:
-    """For an attested agent."""
+    """A client for an attested agent."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub = server_grpc.NodeStub(channel)

@@ -230,7 +230,7 @@ class Connection:
                 self.events.tell(self.admission(), self.sidecar)
 
     def part(self, sock: socket.socket) -> None:
-        """It is refused: ``sock`` stays open until the peer has read the alert that says why."""
+        """Keep ``sock``, whose peer is refused: it stays open until the peer has read the alert that says why."""
         self.partings += (Parting(sock),)
         self.step(ConnectionStep.PART)
 
@@ -241,7 +241,7 @@ class Connection:
             engine.transcript = self.events.handshakes.begin(self.direction, self.clock.monotonic())
 
     def end_handshake(self, *, finished: bool) -> None:
-        """It is over; ``finished`` if it ended well."""
+        """The handshake is over; ``finished`` if it ended well."""
         engine, handshakes = self.engine, self.events.handshakes if self.events is not None else None
         if handshakes is None or engine is None or engine.transcript is None:
             return

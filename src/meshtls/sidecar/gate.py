@@ -119,7 +119,7 @@ class Gate:
 
 
 def gate_of(policy: Policy, verifier: CurrentVerifier | None = None) -> Gate:
-    """That of an inbound listener with this policy."""
+    """The gate of an inbound listener with this policy."""
     return Gate(authorize_one_of(*policy.allow), plaintext=policy.plaintext, rules=policy.compiled, verifier=verifier)
 
 

@@ -21,7 +21,7 @@ class Idler(Protocol):
     last: float
 
     def end_idle(self, timeout: float) -> None:
-        """It was idle for more than ``timeout`` seconds."""
+        """End it: it was idle for more than ``timeout`` seconds."""
 
 
 class IdleWatch:

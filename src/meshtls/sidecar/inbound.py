@@ -275,7 +275,7 @@ class Inbound:
         return None
 
     async def _whose_tls(self, connection: Connection, so_far: bytearray) -> _Opening:
-        """With policies, TLS that is not the mesh's passes through. See ``wire/client_hello.py``."""
+        """Whose TLS it is: with policies, TLS that is not the mesh's passes through. See ``wire/client_hello.py``."""
         if self._gate.rules is None:
             return _TLS
         with contextlib.suppress(TimeoutError):

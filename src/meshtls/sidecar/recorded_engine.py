@@ -83,7 +83,7 @@ class _Recorded(TlsRecords):
 
 
 class RecordedTlsEngine(_Recorded, TlsEngine):
-    """Of a connection with a peer of the mesh."""
+    """The engine of a connection with a peer of the mesh."""
 
     __slots__ = ("_tap",)
 
@@ -108,7 +108,7 @@ class RecordedTlsEngine(_Recorded, TlsEngine):
 
 
 class RecordedOriginatedTls(_Recorded, OriginatedTls):
-    """Of a connection with a server outside of the mesh."""
+    """The engine of a connection with a server outside of the mesh."""
 
     __slots__ = ("_tap",)
 

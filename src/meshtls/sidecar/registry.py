@@ -115,12 +115,12 @@ class Registry:
         return ended
 
     def of(self, gate: Gate) -> list[Connection]:
-        """Those that came through this gate."""
+        """The connections that came through this gate."""
         return [connection for connection in self._live if connection.gate is gate]
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """Those that live now, in no order."""
+        """The connections that live now, in no order."""
         return tuple(self._live)
 
     def live(self) -> list[Live]:

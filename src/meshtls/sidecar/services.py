@@ -59,7 +59,7 @@ class Services:
         self._no_checks_more: asyncio.Event | None = None
 
     def prepare(self, config: SidecarConfig) -> ServicesInUse | None:
-        """For this configuration; None if those in use are for it, too. Raises ConfigError."""
+        """The services for this configuration; None if those in use are for it, too. Raises ConfigError."""
         tokens, providers = _token_config(config), config.ext_authz
         if (tokens, providers) == self._made_from:
             return None

@@ -153,11 +153,11 @@ class WireTap:
         self._held = 0
 
     def received(self, data: bytes) -> None:
-        """From the peer; it waits for ``flush``."""
+        """Record bytes from the peer; it waits for ``flush``."""
         self._add(self.ours.other, data)
 
     def sent(self, data: bytes) -> None:
-        """To the peer; it waits for ``flush``."""
+        """Record bytes to the peer; it waits for ``flush``."""
         self._add(self.ours, data)
 
     def flush(self) -> None:

@@ -64,7 +64,7 @@ def find_path(
 
 @lru_cache(maxsize=64)
 def trusted(authorities: tuple[x509.Certificate, ...]) -> tuple[Presented, ...]:
-    """Those of a bundle's authorities that may sign: without this a leaf in a bundle would be its own authority.
+    """The authorities of a bundle that may sign: without this a leaf in a bundle would be its own authority.
 
     Cached per bundle, with their decoded parts.
     """

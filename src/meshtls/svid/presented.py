@@ -95,7 +95,7 @@ class Presented:
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Presented:
-        """From a certificate that we trust, of any size. Raises one of PARSE_ERRORS if it can't be read."""
+        """Read a certificate that we trust, of any size. Raises one of PARSE_ERRORS if it can't be read."""
         der = certificate.public_bytes(Encoding.DER)
         return _presented(certificate, der, _outline(der))
 

@@ -26,7 +26,7 @@ _OPTIONS = ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
 
 
 class AnonymousClientsServerContext(ssl.SSLContext):
-    """For a server that shows the source's newest SVID and asks its clients for NO certificate."""
+    """The context of a server that shows the source's newest SVID and asks its clients for NO certificate."""
 
     _source: X509ContextSource
     _alpn: tuple[str, ...]
@@ -69,7 +69,9 @@ class AnonymousClientsServerContext(ssl.SSLContext):
 
 
 class AnonymousClientContext(ssl.SSLContext):
-    """For a client that shows NO certificate, and connects to a server of this bundle that ``authorizer`` allows."""
+    """The context of a client that shows NO certificate, and connects to a server of this bundle that ``authorizer``
+    allows.
+    """
 
     sslobject_class = VerifyingSSLObject
     _bundle: TrustBundle

@@ -182,7 +182,7 @@ class GenerationContext(ssl.SSLContext):
 
     @property
     def local_id(self) -> SpiffeId:
-        """That of the SVID that it presents."""
+        """The ID of the SVID that it presents."""
         return self.snapshot.svid.spiffe_id
 
     @property

@@ -182,7 +182,7 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
 
 
 def _check_tlvs(header: bytes, at: int) -> None:
-    """That the TLVs fill the rest, and that a checksum among them is right (section 2.2.3). Raises RequestError."""
+    """Check that the TLVs fill the rest, and any checksum among them (section 2.2.3). Raises RequestError."""
     while at < len(header):
         value = at + 3
         size = int.from_bytes(header[at + 1 : value], "big")

@@ -158,7 +158,7 @@ class Latest(Generic[T]):
 
     @property
     def trouble(self) -> str:
-        """For a repr; empty without failures."""
+        """The trouble for a repr; empty without failures."""
         if self.over:
             return ", closed" if self.closed else ", over"
         lost = ", withdrawn" if self.withdrawn else ""

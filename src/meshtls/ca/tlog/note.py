@@ -128,7 +128,7 @@ class Note:
         return cls(*_split(data))
 
     def signers(self, keys: Iterable[NoteKey]) -> list[NoteKey]:
-        """Those of the keys that have signed. Raises LogProofError where the signature of one of them is wrong."""
+        """The keys that have signed. Raises LogProofError where the signature of one of them is wrong."""
         signed = []
         for key in keys:
             mine = [one for one in self.signatures if key.is_of(one)]

@@ -74,7 +74,7 @@ _POLICIES: Mapping[str, str] = {
 
 
 def of_unknown_ca(refuser: str, *, verified: bool) -> str:
-    """To be filled in, where the "client" or the "server" sent this alert. ``verified``: the other side's chain
+    """Advice, to be filled in, where the "client" or the "server" sent this alert. ``verified``: the other side's chain
     verifies by the bundle given, so it is about the identity.
     """
     other = "server" if refuser == "client" else "client"
@@ -87,10 +87,10 @@ def of_unknown_ca(refuser: str, *, verified: bool) -> str:
 
 
 def advice_of(outcome: Outcome | None) -> str:
-    """To be filled in; "" where there is none."""
+    """The advice for this outcome, to be filled in; "" where there is none."""
     return _ADVICE.get(outcome, "") if outcome is not None else ""
 
 
 def filled(advice: str, facts: Facts) -> str:
-    """With this connection's address and ID."""
+    """The advice with this connection's address and ID."""
     return advice.format(server=facts.server_address, connection=facts.connection_id or "ID")

@@ -102,7 +102,7 @@ _Tallies = dict[_Names, _Tally]
 
 
 class Conversations:
-    """Those of one capture. ``left_out``: connections of conversations that there was no room for."""
+    """The conversations of one capture. ``left_out``: connections of conversations that there was no room for."""
 
     def __init__(self, connections: Iterable[Connection] = ()) -> None:
         self.left_out = 0

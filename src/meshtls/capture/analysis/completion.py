@@ -85,7 +85,8 @@ def _content(one: RecordSeen, aead: SuiteAead | None) -> int:
 
 
 def _inferred(session: TlsSession, aead: SuiteAead, at: int) -> Completion:
-    """Of TLS 1.3, from lengths. Event ``at`` is the client's first encrypted record that may be its Finished.
+    """What the lengths of TLS 1.3's records show. Event ``at`` is the client's first encrypted record that may be its
+    Finished.
 
     The client's flight ends with a record of the length of a Finished. Where none comes before the server's next
     record, the flight is what the client sends at the time of the first. What the server sends then, before the

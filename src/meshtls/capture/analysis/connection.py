@@ -173,12 +173,12 @@ class Connection(msgspec.Struct, frozen=True):
 
     @property
     def application_bytes(self) -> int:
-        """Of both sides."""
+        """The sum of both sides."""
         return self.client.application_bytes + self.server.application_bytes
 
     @property
     def wire_bytes(self) -> int:
-        """Of both sides."""
+        """The sum of both sides."""
         return self.client.wire_bytes + self.server.wire_bytes
 
 

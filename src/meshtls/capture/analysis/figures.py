@@ -14,7 +14,7 @@ _MOST_TIMES, _MOST_KEYS, _TOP = 1 << 20, 1 << 16, 10
 
 
 class Quantiles(NamedTuple):
-    """Of durations in milliseconds; by nearest rank."""
+    """Quantiles of durations in milliseconds, by nearest rank."""
 
     handshakes: int
     p50: float
@@ -69,7 +69,7 @@ class Figures:
 
     @property
     def handshake_ms(self) -> Quantiles | None:
-        """Of the handshakes that were complete."""
+        """How long the complete handshakes took."""
         times = sorted(self._times)
         if not times:
             return None
@@ -92,7 +92,7 @@ class Figures:
         return (self.talkers if name == "top_talkers" else self.tables[name]).most_common(_TOP)
 
     def record(self) -> dict[str, object]:
-        """For JSON."""
+        """The figures for JSON."""
         times = self.handshake_ms
         return {
             "connections": self.connections,

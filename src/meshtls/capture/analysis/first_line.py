@@ -18,8 +18,8 @@ _STATUS = re.compile(rb"HTTP/\d\.\d \d{3}(?=[ \r\n]|$)", re.ASCII)
 
 
 def first_line(start: bytes, *, is_http1: bool) -> str:
-    """Of a request its method and its target without user and query, also where it is cut off; of any other protocol,
-    which may begin with a password, the first word.
+    """The first line to show: of a request its method and its target without user and query, also where it is cut off;
+    of any other protocol, which may begin with a password, the first word.
     """
     line = start.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", "backslashreplace")
     word, space, rest = line.partition(" ")

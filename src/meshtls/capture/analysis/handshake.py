@@ -115,7 +115,7 @@ def _negotiated(session: TlsSession) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _text(value: bytes) -> str:
-    """Of a protocol's name, which others have, too."""
+    """A protocol's name as text."""
     return printable(value[:255].decode("utf-8", "backslashreplace"))
 
 

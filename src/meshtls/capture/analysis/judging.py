@@ -185,7 +185,7 @@ def _alert(facts: Facts) -> Judgement | None:
 
 
 def _unknown_cause(facts: Facts, alert: Alert) -> Judgement:
-    """Of handshake_failure, where not all that came before it is in the capture. TLS 1.2 has it also for a client
+    """Judge handshake_failure, where not all that came before it is in the capture. TLS 1.2 has it also for a client
     without a certificate (RFC 5246, section 7.4.6).
     """
     missing = "not all of the handshake is in the capture"
@@ -197,8 +197,8 @@ def _unknown_cause(facts: Facts, alert: Alert) -> Judgement:
 
 
 def _unknown_ca(facts: Facts, alert: Alert, peer: Peer | None) -> Judgement:
-    """Of a chain that no bundle was seen to refuse. A sidecar, which can't choose its alerts, sends unknown_ca also
-    where the chain verifies, and its policy does not allow the identity.
+    """Judge unknown_ca for a chain that no bundle was seen to refuse. A sidecar, which can't choose its alerts, sends
+    unknown_ca also where the chain verifies, and its policy does not allow the identity.
     """
     other = facts.who("server" if alert.side == "client" else "client")
     said = f"{facts.who(alert.side)} {_alerted(facts, alert)}"

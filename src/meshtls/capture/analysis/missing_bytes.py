@@ -19,7 +19,8 @@ _DATA = int(ContentType.APPLICATION_DATA)
 def most_of_missing(
     flow: Flow, session: TlsSession, skipped: Mapping[Side, int], *, complete: bool
 ) -> Mapping[Side, int]:
-    """For each side; empty where all records are known. ``skipped``: bytes before TLS. ``complete``: the handshake.
+    """The most application data that each side's missing bytes can be; empty where all records are known. ``skipped``:
+    bytes before TLS. ``complete``: the handshake.
 
     A record that is cut is known by its length, unless its header is missing, too, or the capture does not show where
     the handshake ends. Then all counts that is not seen to be something else than application data.

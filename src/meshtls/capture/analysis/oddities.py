@@ -26,7 +26,7 @@ def oddities(cut_bytes: int, conflicts: int, strange: int) -> Iterator[str]:
 
 
 def oddities_of(one: Connection) -> Iterator[str]:
-    """Those of both ends of a connection."""
+    """The oddities of both ends of a connection."""
     ends = (one.client, one.server)
     return oddities(*(sum(getattr(end, name) for end in ends) for name in ("cut_bytes", "conflicts", "strange")))
 

@@ -71,7 +71,7 @@ NO_TICKETS = Tickets([], [])
 
 
 def tickets_of(session: TlsSession, done: Completion) -> Tickets:
-    """Of TLS 1.3, by the lengths of its records. None of a suite that is not known here."""
+    """The session tickets of TLS 1.3, by the lengths of its records. None of a suite that is unknown here."""
     aead, records = aead_of_suite(session.suite), session.index.data[SERVER]
     if aead is None:
         return NO_TICKETS
@@ -87,7 +87,9 @@ def tickets_of(session: TlsSession, done: Completion) -> Tickets:
 
 
 def server_data(session: TlsSession, view: OutsideView, done: Completion, tickets: Tickets) -> ServerData:
-    """Of a session without keys, after its handshake. Before TLS 1.3 the type of a record says that it is data."""
+    """What the server sent after its handshake, in a session without keys. Before TLS 1.3 the type of a record says
+    that it is data.
+    """
     aead, records = aead_of_suite(session.suite), session.index.data[SERVER]
     after = records.between(done.until)
     if session.version != TLS_1_3:
@@ -107,7 +109,7 @@ def server_data(session: TlsSession, view: OutsideView, done: Completion, ticket
 
 
 def _shown(session: TlsSession, view: OutsideView) -> ServerData:
-    """Of a server that sent what is no session ticket: whether an alert followed that may refuse the client."""
+    """Where the server sent what is no session ticket: whether an alert followed that may refuse the client."""
     offsets, records = frozenset(view.alerts), session.index.records.events
 
     def is_alert(one: RecordSeen) -> bool:

@@ -299,7 +299,7 @@ class Watched:
 
     @property
     def _header_bytes(self) -> int:
-        """Of a PROXY protocol header that came before TLS, or before nothing."""
+        """The length of a PROXY protocol header that came before TLS, or before nothing."""
         talk = self.conversation
         return 0 if talk.skipped.get(SERVER) else talk.skipped.get(CLIENT, 0)
 
@@ -444,7 +444,7 @@ class Watched:
         return start_of_answer(start) if not is_tls else ""
 
     def _first_line(self, protocol: str) -> str:
-        """Of plaintext."""
+        """The first line of plaintext."""
         if protocol in ("TLS", "nothing") or self._preamble():
             return ""
         start = self._first.get(CLIENT) or self._first.get(SERVER, b"")

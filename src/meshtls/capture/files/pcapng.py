@@ -277,8 +277,9 @@ class PcapngReader:
 
 
 def _nanoseconds(resolution: int) -> tuple[int, int]:
-    """By what a timestamp is multiplied and divided, from if_tsresol: a negative power of 10, or of 2 with the top
-    bit."""
+    """The two numbers by which a timestamp is multiplied and divided, from if_tsresol: a negative power of 10, or of 2
+    with the top bit.
+    """
     power = resolution & 0x7F
     if resolution & 0x80:
         return _SECOND, 1 << power

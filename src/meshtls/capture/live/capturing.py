@@ -22,7 +22,7 @@ class KeySource(Protocol):
         """The lines of a key log that came since; b"" for none. Raises ConfigError where it can't be asked."""
 
     def close(self) -> None:
-        """It is asked no more."""
+        """Release what it holds: it is asked no more."""
 
 
 class Piece(NamedTuple):

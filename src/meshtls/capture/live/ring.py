@@ -76,7 +76,7 @@ class Ring:
         return f"<Ring {self.interface} [{self._received} received, {self._dropped} dropped]>"
 
     def packets(self, wait_ms: int) -> list[Captured]:
-        """Those of the next block that is full, or old enough; none where there is none within ``wait_ms``.
+        """The packets of the next block that is full, or old enough; none where there is none within ``wait_ms``.
 
         Raises RequestError once the interface is down or gone.
         """

@@ -85,7 +85,7 @@ def print_detail(watched: Watched) -> None:
 
 
 def detail_record(watched: Watched, connection: Connection) -> dict[str, object]:
-    """For JSON: the record, and ``events``."""
+    """The connection for JSON: the record, and ``events``."""
     session = watched.carried.tls
     events = [_event_record(watched, session, event) for event in session.events] if session is not None else []
     dropped = session.events_dropped if session is not None else 0

@@ -80,7 +80,7 @@ async def _ready_finding(at: Interface, who: str) -> Finding:
 
 
 async def _apps(at: Interface) -> list[Address]:
-    """Those of the listeners of a sidecar; none before its first SVID, when it has no listeners."""
+    """The apps of a sidecar's listeners; none before its first SVID, when it has no listeners."""
     try:
         found = (await ask(at, "/routes")).get("inbound", ())
         return list(dict.fromkeys(Address.parse(str(one["app"])) for one in found))

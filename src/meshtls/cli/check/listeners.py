@@ -27,7 +27,7 @@ class Listening(NamedTuple):
 
 
 def given(admin: AdminKeys | None, addresses: Mapping[str, Address | None]) -> list[Listening]:
-    """Those that the file gives: ``addresses`` by their keys, and that of its admin interface."""
+    """The addresses that the file gives: ``addresses`` by their keys, and that of its admin interface."""
     found = [Listening(key, one) for key, one in addresses.items() if one is not None]
     if admin is not None and admin.listen is not None:
         found.append(Listening("admin.listen", admin.listen))
@@ -35,7 +35,7 @@ def given(admin: AdminKeys | None, addresses: Mapping[str, Address | None]) -> l
 
 
 async def free_findings(wanted: Iterable[Listening], who: str) -> Checks:
-    """Of ``who``, which does not run."""
+    """Whether the addresses of ``who``, which does not run, are free."""
     for one in wanted:
         yield await free_finding(one.address, who, "" if one.live else one.key)
 

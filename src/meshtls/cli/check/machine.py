@@ -36,7 +36,7 @@ _ROUNDS = 10
 
 
 async def machine_checks(wanted_descriptors: int = DESCRIPTORS) -> Checks:
-    """Of this process's machine and limits."""
+    """Checks of this process's machine and limits."""
     versions = f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"
     recent = Claim("OpenSSL is 3.0 or newer", "OpenSSL is older than 3.0")
     if ssl.OPENSSL_VERSION_INFO < _OLDEST_OPENSSL:

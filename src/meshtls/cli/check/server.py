@@ -238,7 +238,7 @@ def tainted_finding(authority: AuthorityStatus) -> Finding:
 
 
 def skew_finding(health: Health, before: datetime, after: datetime) -> Finding:
-    """Whether the clocks agree. ``before`` and ``after`` the call, by our clock."""
+    """``before`` and ``after`` the call, by our clock."""
     holds = "our clock agrees with the server's"
     if health.clock is None:
         return warning(

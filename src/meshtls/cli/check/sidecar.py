@@ -158,7 +158,7 @@ async def _has_its_ports(config: SidecarConfig, trust: Trust | None, now: dateti
 
 
 async def _is_any_taken(config: SidecarConfig) -> bool:
-    """Of the ports of its listeners."""
+    """Whether any port of its listeners is taken."""
     addresses = [*(one.listen for one in config.inbound), *(one.listen for one in config.outbound)]
     return any([await _is_taken(one) for one in addresses if one.port])
 
@@ -168,7 +168,7 @@ async def _is_taken(address: Address) -> bool:
 
 
 async def _answered(inbound: InboundConfig, config: SidecarConfig, trust: Trust, now: datetime) -> Checks:
-    """That the listener presents the sidecar's SVID; nothing where it takes plaintext alone."""
+    """Checks that the listener presents the sidecar's SVID; nothing where it takes plaintext alone."""
     if inbound.mode is Mode.DISABLE:
         return
     address, balancers = reached(inbound.listen), inbound.proxy_protocol_from

@@ -94,7 +94,7 @@ def _named(failure: IdentityFailure, why: str) -> str:
 
 
 def svid_findings(svid: X509Svid, context: X509Context, now: datetime) -> list[Finding]:
-    """Of an SVID of ours: that peers with the same bundle would accept it, its time, and its rotation."""
+    """Checks of an SVID of ours: that peers with the same bundle would accept it, its time, and its rotation."""
     found = []
     bundle = context.bundles.get(svid.spiffe_id.trust_domain)
     domain = svid.spiffe_id.trust_domain

@@ -98,7 +98,7 @@ def _record(one: Finding) -> Record:
 
 
 def _not_enforced(text: str) -> Record:
-    """Of a field that is read and has no effect; the text begins with its place."""
+    """The record of a field that is read and has no effect; the text begins with its place."""
     return {
         "severity": Severity.WARNING.value,
         "code": "not-enforced",

@@ -40,7 +40,7 @@ class Enforced(NamedTuple):
 
     @property
     def mode(self) -> Mode:
-        """That of the PeerAuthentications, unless the sidecar's file says another one. STRICT where there are none."""
+        """The mode of the PeerAuthentications, unless the sidecar's file has another. STRICT where there are none."""
         mode = MtlsMode(self.inbound.mode.value)
         found = (MtlsMode.STRICT, None) if self.policy.rules is None else self.policies.mode(self.inbound.app.port)
         return found if found[0] is mode else (mode, THE_FILE)

@@ -20,7 +20,7 @@ __all__ = ["key_set_findings", "token_review"]
 
 
 def token_review(rules: Iterable[JwtRule], own_id: SpiffeId) -> TokenReview:
-    """For a workload's rules. Raises ConfigError for a key set that can't be read."""
+    """A TokenReview by a workload's rules. Raises ConfigError for a key set that can't be read."""
     rules = tuple(rules)
     clock = SystemClock()
     return TokenReview(rules, [_keys(one, clock) for one in rules], own_id, clock.now())

@@ -54,7 +54,7 @@ class Told(NamedTuple):
 
 
 def principals_of(documents: Documents, mesh: MeshSettings, workload: Workload) -> Principals:
-    """Of the rules that apply to this workload and name principals, also of dry runs."""
+    """The principals of the rules that apply to this workload and name principals, also of dry runs."""
     found = {}
     for policy in applying_policies(documents.authorization_policies, workload, mesh):
         for number, rule in enumerate(policy.rules):

@@ -88,7 +88,9 @@ def _filter(words: Mapping[str, str]) -> Callable[[Line], bool]:
 
 
 def _ended_so(known: Known, outcome: str) -> bool:
-    """By the records that have its verdict: of a connection whose requests were denied, none is OK."""
+    """Whether it ended so, by the records that have its verdict: of a connection whose requests were denied, none is
+    OK.
+    """
     if not outcome:
         return True
     verdict = known.verdict

@@ -28,7 +28,7 @@ def identities(model: Model, words: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _due(model: Model) -> Iterator[tuple[str, str]]:
-    """By serial, when an agent will renew it."""
+    """The serials of SVIDs, and when an agent will renew each."""
     for process in model.processes.values():
         if process.kind is Kind.AGENT:
             for one in process.pages.get("/policies", {}).get("entries", ()):

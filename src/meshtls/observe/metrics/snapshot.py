@@ -34,7 +34,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         return Snapshot(tuple(one for one in self.families if one.family.kind in kinds))
 
     def value(self, name: str, *labels: str) -> float | None:
-        """Of the counter, gauge or info with this name and these label values; None where there is none."""
+        """The value of the counter, gauge or info with this name and these label values; None where there is none."""
         for one in self.families:
             if one.family.name == name and one.family.kind is not Kind.HISTOGRAM:
                 return next((numbers[0] for values, numbers in one.values if values == labels), None)
@@ -55,7 +55,7 @@ def encode(snapshot: Snapshot) -> bytes:
 
 
 def decode(data: bytes) -> Snapshot:
-    """For what another process of this program encoded. Raises msgspec.DecodeError."""
+    """Decode what another process of this program encoded. Raises msgspec.DecodeError."""
     return _DECODER.decode(data)
 
 

@@ -111,7 +111,7 @@ class Counter:
         return self.sets.child(values)
 
     def inc(self, amount: float = 1) -> None:
-        """Of a counter without labels."""
+        """Add to a counter without labels."""
         self.sets.child(()).value += amount
 
     def samples(self) -> Samples:
@@ -133,11 +133,11 @@ class Gauge:
         return self.sets.child(values)
 
     def set(self, value: float) -> None:
-        """Of a gauge without labels."""
+        """Set a gauge without labels."""
         self.sets.child(()).value = value
 
     def read_from(self, read: Callable[[], float | None]) -> None:
-        """Of a gauge without labels: as ``Level.read_from``."""
+        """Read a gauge without labels, as ``Level.read_from``."""
         self.sets.child(()).read_from(read)
 
     def clear(self) -> None:
@@ -165,7 +165,7 @@ class Histogram:
         return self.sets.child(values)
 
     def observe(self, value: float) -> None:
-        """Of a histogram without labels."""
+        """Add to a histogram without labels."""
         self.sets.child(()).observe(value)
 
     def samples(self) -> Samples:

@@ -218,7 +218,7 @@ def _test(
 def _strings(
     get: Callable[[F], str | None], *, fold: bool = False
 ) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[F], bool], tuple[Key, ...] | None]]:
-    """Of one text."""
+    """Compile the values of a field with one text."""
 
     def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[F], bool], tuple[Key, ...] | None]:
         strings = Strings(one.lower() if fold else one for one in values)
@@ -236,7 +236,7 @@ def _strings(
 def _any_string(
     get: Callable[[F], Sequence[str]],
 ) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[F], bool], tuple[Key, ...] | None]]:
-    """Of several texts, one of which has to match."""
+    """Compile the values of a field with several texts, one of which has to match."""
 
     def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[F], bool], tuple[Key, ...] | None]:
         strings = Strings(values)
@@ -248,7 +248,7 @@ def _any_string(
 def _any_line(
     get: Callable[[HttpFacts], Sequence[str]],
 ) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]]:
-    """Of the values of a header, one of which has to match. A star matches an empty one, too."""
+    """Compile the values of a header, one of which has to match. A star matches an empty one, too."""
 
     def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]:
         strings = Strings(map(latin_1, values), star_matches_empty=True)
@@ -260,7 +260,7 @@ def _any_line(
 def _every_line(
     get: Callable[[HttpFacts], Sequence[str]],
 ) -> Callable[[tuple[str, ...], Dialect], tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]]:
-    """Of the values of a header, at least one, all of which have to match."""
+    """Compile the values of a header, at least one, all of which have to match."""
 
     def build(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[HttpFacts], bool], tuple[Key, ...] | None]:
         strings = Strings(map(latin_1, values), star_matches_empty=True)

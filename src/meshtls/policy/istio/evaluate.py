@@ -269,7 +269,9 @@ class WorkloadPolicies:
         return normalize(path, self._normalization)
 
     def narrow(self, request: Request) -> NarrowPolicies:
-        """For the HTTP requests of one connection: all but ``http`` and ``auth`` stays as it is in ``request``."""
+        """The policies for the HTTP requests of one connection: all but ``http`` and ``auth`` stays as it is in
+        ``request``.
+        """
         return NarrowPolicies(self, self._ruleset, request)
 
 

@@ -102,7 +102,7 @@ def _needs_http(field: str) -> str:
 
 
 def _best(group: Iterable[Term], judged: Judged) -> _Compared:
-    """Of the term that fails in fewest clauses, then that with most that match."""
+    """Compare the term that fails in fewest clauses, then that with most that match."""
     return min((_compare(term, judged) for term in group), key=lambda one: (len(one.failed), -len(one.matched)))
 
 

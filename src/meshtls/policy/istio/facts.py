@@ -12,7 +12,7 @@ __all__ = ["ConnectionFacts", "HttpFacts"]
 
 
 class ConnectionFacts:
-    """Of a connection, or a stream of a tunnel. ``spiffe_id`` is without its scheme; None for plaintext."""
+    """The facts of a connection, or a stream of a tunnel. ``spiffe_id`` is without its scheme; None for plaintext."""
 
     __slots__ = ("_destination_ip", "_remote_ip", "_source_ip", "id_path", "port", "sni", "spiffe_id")
 
@@ -52,7 +52,7 @@ class ConnectionFacts:
 
 
 class HttpFacts:
-    """Of one HTTP request. ``path`` is without its query."""
+    """The facts of one HTTP request. ``path`` is without its query."""
 
     __slots__ = ("auth", "method", "path", "request")
 
@@ -114,5 +114,5 @@ class HttpFacts:
 
 
 def _address(text: str | None) -> str:
-    """For messages: only what is an address is shown."""
+    """An address for messages: only what is an address is shown."""
     return text if text is not None and read_ip(text) is not None else "no known address"

@@ -39,7 +39,7 @@ class _Split(NamedTuple):
 
 
 class _Lookup:
-    """From a value to the parts whose keys match it. ``unknown`` is the part for a value that is not known."""
+    """Leads from a value to the parts whose keys match it. ``unknown`` is the part for a value that is not known."""
 
     __slots__ = ("_networks", "_prefixes", "_suffixes", "_unknown", "exact", "only_exact")
 
@@ -54,7 +54,7 @@ class _Lookup:
         self.only_exact = not (self._prefixes or self._suffixes or self._networks)
 
     def find(self, values: Sequence[str | Ip] | None) -> Sequence[_Node]:
-        """Those for one of the values; None is a value that is not known."""
+        """The nodes for one of the values; None is a value that is not known."""
         if values is None:
             return self._unknown
         if self.only_exact and len(values) == 1:
@@ -126,7 +126,7 @@ class _Node:
                 yield from part.walk(connection, http)
 
     def near(self, connection: ConnectionFacts, http: HttpFacts) -> Iterator[CompiledRule]:
-        """Those that share a key with the request, some of them several times."""
+        """The rules that share a key with the request, some of them several times."""
         for by_http, probe, lookup, *_ in self.splits:
             for part in lookup.find(probe(http if by_http else connection)):
                 yield from part.near(connection, http)
@@ -144,7 +144,7 @@ class _Node:
 
 
 class Index:
-    """Of rules of one kind."""
+    """An index of rules of one kind."""
 
     __slots__ = ("_root", "rules")
 

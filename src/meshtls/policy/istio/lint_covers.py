@@ -243,7 +243,7 @@ def _domain_disjoint(one: str, other: str) -> bool:
 
 
 def _network(block: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """With IPv4-mapped addresses as those of IPv4, as they are matched."""
+    """The network, with IPv4-mapped addresses as those of IPv4, as they are matched."""
     found = ipaddress.ip_network(block, strict=False)
     if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= 96:
         mapped = found.network_address.ipv4_mapped

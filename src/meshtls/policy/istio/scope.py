@@ -55,7 +55,7 @@ def applying_authentications(
 
 
 def jwt_rules_of(documents: Documents, workload: Workload, mesh: MeshSettings) -> tuple[JwtRule, ...]:
-    """Those of all RequestAuthentications that apply."""
+    """The JWT rules of all RequestAuthentications that apply."""
     applying = applying_authentications(documents.request_authentications, workload, mesh)
     return tuple(rule for one in applying for rule in one.rules)
 

@@ -108,7 +108,7 @@ class TokenAuthenticator:
         return Authenticated(kept, accepted[0].verified.auth if accepted else None)
 
     def _judge(self, carrier: Carrier, keys: Sequence[Keys], now: datetime) -> _Accepted | NeedsKeys | Refuse:
-        """By the first rule that takes the token; otherwise the refusal of the rule that came nearest to it."""
+        """Judge by the first rule that takes the token; otherwise the refusal of the rule that came nearest to it."""
         # No exception is kept: one that is, and its traceback, hold each other until the garbage is collected.
         nearest: Refuse | None = None
         wanting: set[int] = set()
@@ -174,7 +174,9 @@ def auth_of(token: Token, rule: JwtRule, spiffe_id: str | None = None) -> Reques
 
 
 def _refusal(reason: str, status: int = 401) -> Refuse:
-    """With the challenge of RFC 6750, section 3. The client is not told which issuers and audiences are configured."""
+    """A refusal with the challenge of RFC 6750, section 3. The client is not told which issuers and audiences are
+    configured.
+    """
     if not (reason.isascii() and reason.isprintable()):
         reason = "".join(one if one.isascii() and one.isprintable() else "?" for one in reason)
     text = DENIED_TEXT if status == _FORBIDDEN else _REFUSED_TEXT

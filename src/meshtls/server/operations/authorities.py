@@ -30,7 +30,7 @@ __all__ = [
 
 @allowed_to(Role.ADMIN)
 async def list_authorities(core: Core, caller: Caller) -> list[AuthorityStatus]:
-    """Those of all servers, in the order of their publication. Raises StoreError."""
+    """The authorities of all servers, in the order of their publication. Raises StoreError."""
     now = core.clock.now()
     async with core.database.read() as tx:
         return [await _status(core, tx, record, now) for record in await authorities.list_authorities(tx)]

@@ -178,7 +178,7 @@ async def read_blocks(tx: AsyncConnection) -> Blocks:
 
 
 async def standing(tx: AsyncConnection, subjects: Iterable[Subject]) -> dict[str, list[Subject]]:
-    """Those for which nothing may be issued, by the reason: blocked ones, deleted entries and banned agents."""
+    """The subjects for which nothing may be issued, by the reason: blocked ones, deleted entries and banned agents."""
     reasons = {one.subject: one.reason for one in await list_blocks(tx)}
     found: dict[str, list[Subject]] = {}
     for one in subjects:
@@ -205,7 +205,7 @@ async def touch_entries(tx: AsyncConnection, subject: Subject) -> None:
 
 
 async def read_crls(tx: AsyncConnection) -> list[StoredCrl]:
-    """Those of all servers, ordered by issuer."""
+    """The CRLs of all servers, ordered by issuer."""
     found = await tx.execute(select(crls).order_by(crls.c.issuer))
     return [StoredCrl(row.issuer, row.server_id, row.number, row.der, moment(row.ends_at)) for row in found]
 

@@ -17,7 +17,7 @@ class UpstreamAuthority(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Its name for messages."""
 
     async def sign_ca(self, csr: bytes, ttl: timedelta) -> UpstreamCa:
         """A CA for the key of this request, in DER, that lives at most ``ttl``."""

@@ -59,7 +59,7 @@ class NestedAuthority:
         return await self._call(lambda client: client.new_ca(csr, int(ttl.total_seconds()), self._own_id))
 
     async def bundle(self) -> UpstreamBundle:
-        """With the CRLs that the upstream server sends its agents, from the Workload API."""
+        """The bundle, with the CRLs that the upstream server sends its agents, from the Workload API."""
         return replace(await self._call(lambda client: client.bundle()), crls=self._crls())
 
     async def publish(self, kid: str, key: JwtAuthority, ends_at: datetime) -> Mapping[str, UpstreamKey]:

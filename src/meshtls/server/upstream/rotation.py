@@ -415,7 +415,7 @@ class UpstreamRotation:
                 self._signing.authority = self._keys.x509[signs.id]
 
     def _held(self) -> list[SubordinateAuthority]:
-        """Those below an upstream root, the one with the newest CA first."""
+        """The CAs below an upstream root, the one with the newest CA first."""
         found = [one for one in self._keys.x509.values() if isinstance(one, SubordinateAuthority)]
         return sorted(found, key=lambda one: one.ca.since, reverse=True)
 

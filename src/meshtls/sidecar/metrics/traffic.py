@@ -61,7 +61,7 @@ class OwnNames(NamedTuple):
 
 
 class BytesSoFar(Protocol):
-    """From and to the side that opened the connection."""
+    """Bytes from and to the side that opened the connection."""
 
     @property
     def bytes_in(self) -> int: ...
@@ -491,7 +491,7 @@ class Traffic:
 
 
 def _security_of(result: ConnectionResult) -> Security | None:
-    """That by which it was authorized. In TLS 1.3 the peer may refuse it later: its result then has none."""
+    """The security by which it was authorized. In TLS 1.3 the peer may refuse it later: its result then has none."""
     refused_later = result.security is None and result.outcome is _HANDSHAKE_FAILED
     return _MUTUAL_TLS if refused_later else result.security
 

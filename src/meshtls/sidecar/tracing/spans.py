@@ -47,7 +47,7 @@ class Kind(IntEnum):
 
 
 class Link(NamedTuple):
-    """To a span that is no parent."""
+    """A link to a span that is no parent."""
 
     trace_id: bytes
     span_id: bytes
@@ -127,7 +127,7 @@ def attributes_of_request(result: RequestResult, *, grpc: bool) -> Iterator[tupl
 
 
 def name_of_request(result: RequestResult) -> str:
-    """By the method alone: no route is known here, and a path would make names without number."""
+    """A span's name, by the method alone: no route is known here, and a path would make names without number."""
     return "HTTP" if result.method not in _METHODS else result.method
 
 

@@ -94,7 +94,7 @@ class Session:
 
     @property
     def empty(self) -> bool:
-        """It carries no stream."""
+        """Whether it carries no stream."""
         return not self._streams
 
     def drain(self) -> None:

@@ -74,7 +74,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.phase = NEXT[self.phase][turn]
 
     def stop(self, may_drop: int = 0, status: int = 0) -> None:
-        """It is over: nothing more goes on in either direction. ``may_drop``: bytes of the request that may still come.
+        """End it: nothing more goes on in either direction. ``may_drop``: bytes of the request that may still come.
 
         What forwarded it is told of an end without an answer of the app's; ``status`` is that of ours, if there is one.
         """

@@ -173,7 +173,7 @@ def _over(limits: HttpLimits, size: int, count: int, path: bytes, headers: list[
 
 
 def check_trailers(fields: list[Field], decoder: FieldDecoder, limits: HttpLimits) -> None:
-    """Of a request, whose policy has not seen them. Raises MalformedError."""
+    """Check a request's trailers, which no policy sees. Raises MalformedError."""
     if decoder.size > limits.trailer_bytes or len(fields) > limits.header_count:
         raise MalformedError(f"wanted trailers of at most {limits.trailer_bytes} bytes, got {decoder.size}")
     for name, _ in checked_fields(fields, decoder.texts):
@@ -183,7 +183,7 @@ def check_trailers(fields: list[Field], decoder: FieldDecoder, limits: HttpLimit
 
 
 def passed_trailers(fields: list[Field], head: RequestHead) -> list[Field]:
-    """Those that can't be taken for a field of the head that the app has."""
+    """The trailers that can't be taken for a field of the head that the app has."""
     sent = {name.encode("latin-1") for name, _ in head.request.headers}
     return [field for field in fields if field[0] not in sent]
 

@@ -55,8 +55,8 @@ class HttpStream(Stream, eq=False):
     fed: Flow | None = None
 
     def let_go(self) -> None:
-        """It is closed, and nothing more is asked of it. Its exchange and its flows lead back here: each request would
-        be left to the garbage collector.
+        """Let go of a stream that is closed: nothing more is asked of it. Its exchange and its flows lead back here:
+        each request would be left to the garbage collector.
         """
         self.feeds = self.fed = None
         self.exchange = cast("Exchange", None)
@@ -163,7 +163,7 @@ class HttpSide(Multiplexer[HttpStream]):
         self._pressure.tight = self.kept > _KEPT
 
     def release(self, stream: HttpStream, count: int) -> None:
-        """They went on, or were dropped: the sender may send as many more."""
+        """Give credit for bytes that went on, or were dropped: the sender may send as many more."""
         self.kept -= count
         self._pressure.tight = self.kept > _KEPT
         self.taken(stream, count)

@@ -73,7 +73,7 @@ def _message(decode: _Decoder, name: str, version: int, suite: int | None, reade
 
 
 def _plain(decode: Decode) -> _Decoder:
-    """Of a message whose structure depends on nothing but its type."""
+    """The decoder of a message whose structure depends on nothing but its type."""
     return lambda reader, _version, _suite: decode(reader)
 
 
@@ -82,7 +82,7 @@ def _unknown(reader: Reader, _version: int, _suite: int | None) -> None:
 
 
 def _nothing(reader: Reader) -> None:
-    """It has no body."""
+    """Decode a message without a body."""
 
 
 # -- hellos --
