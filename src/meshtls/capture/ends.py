@@ -1,6 +1,6 @@
 """Where one direction of a TCP connection ends: the FINs and RSTs that say so, and which of them stands. Pure.
 
-Anyone on the way can send a FIN or a RST in another's name, and a receiver believes neither outside of its window (RFC
+Anyone on the way can send a FIN or a RST in another's name, and a receiver accepts neither outside of its window (RFC
 9293, section 3.10.7.4; RFC 5961, section 3). A capture does not show what the receiver did, but how it went on: an end
 does not stand if its receiver acknowledges bytes after it, nor does a RST if its sender acknowledges bytes that came
 after it. So a RST stands only once it was not contradicted for a while.
@@ -33,7 +33,7 @@ def may_be_sent(half: Half, ahead: int) -> bool:
 
 
 def reset_counts(half: Half, segment: Segment) -> bool:
-    """Whether a receiver may believe this RST of ``half``, by what both have sent before it.
+    """Whether a receiver may accept this RST of ``half``, by what both have sent before it.
 
     - It answers a SYN: it has to acknowledge it.
     - Otherwise it has to be in the window: from the last acknowledgement, or from the last byte before it, on.

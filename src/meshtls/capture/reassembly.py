@@ -9,7 +9,7 @@ From when it is acknowledged until it is filled or given up the bytes of the oth
 what is behind the hole. Both are delivered in the order of the capture, each with its own time (``holding``).
 
 ``ends`` says which FIN or RST stands. A RST waits as well, for GRACE_NS, since the connection may go on after one that
-its receiver has not believed.
+its receiver has not accepted.
 
 A connection whose SYN was not captured is followed from its first packets on. These wait a little as well, since a SYN
 or earlier bytes may still come; less long where the first bytes are such as begin a stream, or the peer's SYN-ACK
@@ -228,7 +228,7 @@ class Reassembly:
             peer.strange_run = 0
         if half.ends:
             reordered_ns = _reordered_ns(flow)
-            self._disbelieve(half, lambda end: lives_on(end, ack, segment.time_ns, reordered_ns))
+            self._drop_ends(half, lambda end: lives_on(end, ack, segment.time_ns, reordered_ns))
         if (peer.early.runs or peer.ends) and lacks(peer):
             flow.holding = True
         if flow.established_ns is None and half.side is CLIENT and peer.isn is not None and signed(ack - peer.isn) > 0:
@@ -284,7 +284,7 @@ class Reassembly:
         """Deliver what waited in both directions, in the order of the capture. Holes that are acknowledged are given
         up."""
         for half in flow.halves:
-            self._disbelieve(half, partial(contradicted, half))
+            self._drop_ends(half, partial(contradicted, half))
         cost = sum(half.early.cost for half in flow.halves)
         held = take_held(flow)
         self.buffered += sum(half.early.cost for half in flow.halves) - cost
@@ -459,7 +459,7 @@ class Reassembly:
             return
         while half.next >= 0 and not half.flow.closed:
             if half.ends:
-                self._disbelieve(half, partial(contradicted, half))
+                self._drop_ends(half, partial(contradicted, half))
             end = nearest(half)
             to_end = MODULUS if end is None else signed(end.at - half.next)
             to_data = early.runs[0].start - signed(half.next - early.base) if early.runs else MODULUS
@@ -534,7 +534,7 @@ class Reassembly:
         else:
             half.strange += 1
 
-    def _disbelieve(self, half: Half, wrong: Callable[[End], bool]) -> None:
+    def _drop_ends(self, half: Half, wrong: Callable[[End], bool]) -> None:
         """Drop the ends that are not the connection's."""
         for end in [end for end in half.ends if wrong(end)]:
             half.ends.remove(end)

@@ -56,7 +56,7 @@ _LONGEST_PATH = 2048
 class PolicyMiddleware:
     """Calls the app with the requests that the policies allow. Others get 403, 401 for a token, 400 for a path.
 
-    - ``trust_forwarded_client_cert``: behind a sidecar of the same workload, which calls the app in plaintext: believe
+    - ``trust_forwarded_client_cert``: behind a sidecar of the same workload, which calls the app in plaintext: trust
       its x-forwarded-client-cert, of requests from loopback, and refuse all others. **Whoever can connect to the app
       from loopback can then be anybody.** The sidecar has to say ``forward_client_cert: sanitize_set`` (its default) or
       ``append_forward``, and ``policies`` has to be loaded with ``spiffe_id``.
@@ -88,7 +88,7 @@ class PolicyMiddleware:
             raise TypeError(f"PolicyMiddleware: wanted what meshtls.policy.load gives, got {type(policies).__name__}")
         if trust_forwarded_client_cert and policies.own_id is None:
             raise ConfigError(
-                "trust_forwarded_client_cert: wanted to know whose sidecar is believed, got no ID; give it as"
+                "trust_forwarded_client_cert: wanted the ID whose sidecar is trusted, got none; give it as"
                 " policy.load(..., spiffe_id=...)"
             )
         self._app, self._policies = app, policies

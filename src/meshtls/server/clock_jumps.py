@@ -18,19 +18,19 @@ log = logger("meshtls.server")
 
 
 class ClockJumps:
-    """Ask again and again. A clock that is set back, or forward by less than an hour, is believed at once."""
+    """Ask again and again. A clock that is set back, or forward by less than an hour, is trusted at once."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._believed = self._start()
+        self._trusted = self._start()
         self._since: float | None = None
 
     def is_in_doubt(self) -> bool:
         """Whether the wall clock was set forward within the last hour, and not back since."""
         start = self._start()
-        ahead = start - self._believed
+        ahead = start - self._trusted
         if ahead < _JUMP:
-            self._believed, self._since = start, None
+            self._trusted, self._since = start, None
             return False
         now = self._clock.monotonic()
         if self._since is None:
@@ -42,7 +42,7 @@ class ClockJumps:
             )
         if now - self._since < _DOUBTED_SECONDS:
             return True
-        self._believed, self._since = start, None
+        self._trusted, self._since = start, None
         return False
 
     def _start(self) -> timedelta:

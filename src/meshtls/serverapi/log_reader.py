@@ -1,6 +1,6 @@
 """Reads a transparency log, and verifies all that it reads: over HTTP, or over the server's API.
 
-Nothing is believed that does not lead to the root of a checkpoint that the log's key has signed.
+Nothing is accepted that does not lead to the root of a checkpoint that the log's key has signed.
 """
 
 from __future__ import annotations

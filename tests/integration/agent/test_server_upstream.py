@@ -443,7 +443,7 @@ async def _denied(agent: Agent) -> bool:
     return False
 
 
-async def test_a_server_that_the_bundle_does_not_vouch_for_is_not_believed(directory: Path) -> None:
+async def test_a_server_that_the_bundle_does_not_vouch_for_is_not_trusted(directory: Path) -> None:
     clock = ManualClock()
     async with started(config_for(directory), clock) as server:
         token, parent = await token_and_parent(server)

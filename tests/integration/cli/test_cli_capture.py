@@ -349,7 +349,7 @@ def test_sums_and_means_of_estimates_have_a_mark(tmp_path: Path) -> None:
         assert "estimated" not in pair["changes"]["wire_bytes"]
 
 
-def test_segments_with_other_bytes_and_those_that_nobody_believes_are_told_by_each_verb(tmp_path: Path) -> None:
+def test_each_verb_reports_segments_with_other_bytes_and_those_that_no_receiver_accepts(tmp_path: Path) -> None:
     talk = Talk()
     frames = [*talk.handshake(), talk.client(REQUEST), talk.client(b"PUT", seq=1001), talk.server(flags=RST, seq=42)]
     file = tmp_path / "forged.pcap"

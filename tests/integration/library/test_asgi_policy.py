@@ -451,14 +451,16 @@ class TestBehindASidecar:
                 assert (await one.get(f"http://{address}/", headers=headers)).status_code == status
 
     @pytest.mark.parametrize(("source", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403), (None, 403)])
-    async def test_only_loopback_is_believed(self, tmp_path: Path, source: str | None, status: int) -> None:
+    async def test_a_forwarded_certificate_counts_from_loopback_only(
+        self, tmp_path: Path, source: str | None, status: int
+    ) -> None:
         policies = loaded(tmp_path, WEB_MAY_GET, spiffe_id=OWN)
         scope = http_scope([(b"x-forwarded-client-cert", f"By={OWN};Hash=00;URI=spiffe://example.org/web".encode())])
         scope["state"] = {CONNECTION: Connection(source, "127.0.0.1", 8080)}
         sent = await call(PolicyMiddleware(fine, policies, trust_forwarded_client_cert=True), scope)
         assert sent[0]["status"] == status
 
-    async def test_without_the_loud_argument_nothing_forwarded_is_believed(self, tmp_path: Path) -> None:
+    async def test_a_forwarded_certificate_is_ignored_without_the_loud_argument(self, tmp_path: Path) -> None:
         policies = loaded(tmp_path, WEB_MAY_GET, spiffe_id=OWN)
         scope = http_scope([(b"x-forwarded-client-cert", f"By={OWN};Hash=00;URI=spiffe://example.org/web".encode())])
         scope["state"] = {CONNECTION: Connection("127.0.0.1", "127.0.0.1", 8080)}
@@ -482,7 +484,7 @@ class TestBehindASidecar:
         with pytest.raises(ConfigError) as refused:
             PolicyMiddleware(fine, loaded(tmp_path, WEB_MAY_GET), trust_forwarded_client_cert=True)
         assert str(refused.value) == (
-            "trust_forwarded_client_cert: wanted to know whose sidecar is believed, got no ID; give it as"
+            "trust_forwarded_client_cert: wanted the ID whose sidecar is trusted, got none; give it as"
             " policy.load(..., spiffe_id=...)"
         )
 

@@ -61,7 +61,7 @@ async def test_the_bundle_of_each_holds_the_authorities_of_both(pair: Pair) -> N
     assert pair[0].running.server_id != pair[1].running.server_id
 
 
-async def test_each_signs_with_its_own_intermediate_and_both_are_believed(pair: Pair) -> None:
+async def test_each_signs_with_its_own_intermediate_and_both_are_trusted(pair: Pair) -> None:
     await both_know(pair)
     bundles = BundleSet([await pair[0].admin.bundle()])
     signers = set()

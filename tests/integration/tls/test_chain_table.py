@@ -23,8 +23,8 @@ A = TrustDomain("a.test")
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
 
-def believed(case: Case) -> str:
-    """As whom ``verify_peer`` believes this peer, or why it does not."""
+def accepted(case: Case) -> str:
+    """As whom ``verify_peer`` accepts this peer, or why it does not."""
     bundles = BundleSet([TrustBundle(A, tuple(one.certificate for one in case.authorities))])
     try:
         return str(verify_peer([one.der for one in case.chain], bundles, datetime.now(UTC)).spiffe_id)
@@ -34,7 +34,7 @@ def believed(case: Case) -> str:
 
 @BY_NAME
 def test_verify_peer_accepts_the_chains_of_the_table(case: Case) -> None:
-    verdict = believed(case)
+    verdict = accepted(case)
     if case.accepted:
         assert verdict == WEB
     else:

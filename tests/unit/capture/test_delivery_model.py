@@ -1,8 +1,8 @@
 """Reassembly against a small model of TCP's delivery: whatever is cut, sent again, lost, forged or ended.
 
 Two ends and a network that loses, repeats and reorders segments; an observer beside one of them, who loses and reorders
-packets of its own; and someone who forges segments outside of the window. The model's receivers believe what RFC 9293
-and RFC 5961 let them believe. What the observer is told is a part of what was sent, with each gap as long as it says,
+packets of its own; and someone who forges segments outside of the window. The model's receivers accept what RFC 9293
+and RFC 5961 let them accept. What the observer is told is a part of what was sent, with each gap as long as it says,
 and a connection that was not reset is not told as one that was. The numbers of packets never go back.
 """
 

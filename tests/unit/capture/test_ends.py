@@ -1,4 +1,4 @@
-"""Which FIN, RST and SYN of a capture counts: what its receiver can have believed, and not what anyone else sent."""
+"""Which FIN, RST and SYN of a capture counts: what its receiver can have accepted, and not what anyone else sent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ CASES = {
         ends=RESET_BY_SERVER,
         lost=2,
     ),
-    "a RST at the next byte that was not believed, since bytes after it are acknowledged": Case(
+    "a RST at the next byte that was not accepted, since bytes after it are acknowledged": Case(
         lambda talk: asked(talk, reset(talk, 0)), strange=ONE_OF_SERVER
     ),
     "a RST at the next byte whose sender acknowledges what came later": Case(
@@ -159,7 +159,7 @@ CASES = {
     "a SYN after a RST in the window that has not been reached": Case(
         lambda talk: asked(talk, reset(talk, 3), lambda: talk.client(flags=SYN, seq=77)), strange={C: 1, S: 1}
     ),
-    "many RSTs, of which the last one is believed": Case(
+    "many RSTs, of which the last one is accepted": Case(
         lambda talk: [
             *asked(talk, *(reset(talk, ahead) for ahead in (1, 2, 3, 4, 5))),
             reset(talk, 0)(),
@@ -257,7 +257,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_segment_that_a_receiver_does_not_believe_changes_nothing(case: Case) -> None:
+def test_a_segment_that_a_receiver_does_not_accept_changes_nothing(case: Case) -> None:
     talk = Talk()
     opening = [talk.send(C, flags=SYN, options=case.options), talk.send(S, flags=SYN | ACK, options=case.options)]
     seen, _ = read(captured([*opening, talk.client(), *case.frames(talk)], every_ns=case.every_ns))
@@ -304,7 +304,7 @@ def test_without_its_syn_ack_a_rst_is_measured_by_what_the_client_acknowledges(
     assert {side: seen.sinks[0].ending(side) for side in Side} == ends
 
 
-def test_a_rst_is_believed_where_nothing_else_is_known_of_its_direction() -> None:
+def test_a_rst_counts_where_nothing_else_is_known_of_its_direction() -> None:
     talk = Talk()
     talk.handshake()
     seen, _ = read(captured([talk.client(b"ask", flags=0), reset(talk, 0)()]))

@@ -328,7 +328,7 @@ async def test_an_svid_from_a_ca_whose_clock_is_ahead_is_not_adopted() -> None:
         assert source.snapshot().svid.spiffe_id == WEB
 
 
-async def test_an_issuer_that_certifies_another_key_is_not_believed() -> None:
+async def test_an_issuer_that_certifies_another_key_is_not_used() -> None:
     mesh = Mesh()
 
     class Stale:

@@ -26,7 +26,7 @@ def test_a_clock_is_in_doubt_where_it_was_set_forward_by_an_hour(ahead: float, i
     assert jumps.is_in_doubt() is in_doubt
 
 
-def test_a_clock_that_stays_ahead_is_believed_after_an_hour_and_its_next_jump_is_not(
+def test_a_clock_that_stays_ahead_is_trusted_after_an_hour_and_its_next_jump_is_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = ManualClock()
@@ -45,7 +45,7 @@ def test_a_clock_that_stays_ahead_is_believed_after_an_hour_and_its_next_jump_is
     assert jumps.is_in_doubt()
 
 
-def test_a_clock_that_is_set_right_again_is_believed_at_once() -> None:
+def test_a_clock_that_is_set_right_again_is_trusted_at_once() -> None:
     clock = ManualClock()
     jumps = ClockJumps(clock)
     clock.set_back(-DAY)

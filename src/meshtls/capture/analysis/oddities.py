@@ -1,4 +1,4 @@
-"""What a reader should know of packets that the streams do not show: cut off, in conflict, or not believed. Pure."""
+"""Packets that the streams do not show: cut off, in conflict, or refused by the receiver. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A handshake whose large packets don't arrive, as where an MTU is smaller than both ends believe."""
+"""A handshake whose large packets don't arrive, as where an MTU is smaller than both ends assume."""
 
 from __future__ import annotations
 
