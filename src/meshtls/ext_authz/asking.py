@@ -20,7 +20,7 @@ Check = Callable[[Request, str], Awaitable[ExtAuthzAnswer]]
 
 class Asked(NamedTuple):
     """All providers allow it. ``request`` has the headers as they changed them, ``added`` is what they add to the
-    response, and ``allowed_by`` are the policies and providers that were asked (``CustomMatch.asked``).
+    response, and ``allowed_by`` are the policies and providers that were asked (``CustomMatch.question``).
     """
 
     request: Request
@@ -46,8 +46,8 @@ async def ask(matches: Iterable[CustomMatch], request: Request, check: Check) ->
             return Denied(match.refusal)
         answer = await check(request, match.provider)
         if not answer.allowed:
-            return Denied(match.denied(answer.reason), answer.refusal())
-        allowed_by.append(match.asked)
+            return Denied(match.deny_as_provider(answer.reason), answer.refusal())
+        allowed_by.append(match.question)
         added += answer.sent
         if request.http is not None:
             request = replace(request, http=answer.applied_to(request.http))
@@ -59,6 +59,6 @@ def deny_if_unasked(
 ) -> Decision | None:
     """Deny what was judged before a CUSTOM policy that matches it was in force; ``judged`` names it in the message."""
     for match in matches:
-        if match.asked not in allowed_by:
-            return match.denial(f"denied: {match.policy} is newer than the {judged}, and its provider was not asked")
+        if match.question not in allowed_by:
+            return match.deny(f"denied: {match.policy} is newer than the {judged}, and its provider was not asked")
     return None

@@ -248,7 +248,7 @@ class Policies:
         request = Request(peer, own_id, port)
         asked = next(iter(rules.custom(request, reads_http=False)), None)
         if asked is not None:
-            return asked.denial(
+            return asked.deny(
                 f"denied: {asked.policy} wants provider {asked.provider} to be asked, which an authorizer can't do"
                 " within a handshake; enforce it in a sidecar or in PolicyMiddleware"
             )

@@ -117,7 +117,7 @@ def _custom_denial(matches: Iterable[CustomMatch], providers: Collection[str] | 
         if one.refusal is not None:
             return one.refusal
         if providers is not None and one.provider not in providers:
-            return one.denied(provider_missing(one.provider, providers))
+            return one.deny_as_provider(provider_missing(one.provider, providers))
     return None
 
 

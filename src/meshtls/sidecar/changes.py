@@ -9,7 +9,7 @@ import msgspec
 from meshtls.sidecar import view
 from meshtls.sidecar.settings import SidecarConfig
 
-__all__ = ["Changes", "Prepared", "in_force", "prepared", "summary"]
+__all__ = ["Changes", "Prepared", "compile_change", "in_force", "summary"]
 
 #: What the process is made of: identity, processes, and the address that something outside asks.
 _RESTART = {
@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
     differing: Changes
 
 
-def prepared(running: SidecarConfig, in_use: view.MeshView, wanted: SidecarConfig) -> Prepared:
+def compile_change(running: SidecarConfig, in_use: view.MeshView, wanted: SidecarConfig) -> Prepared:
     """To be called in a thread, since it may take seconds. Raises ConfigError for policies that have no meaning."""
     return Prepared(wanted, view.compiled_rules(wanted, in_use), summary(running, wanted))
 

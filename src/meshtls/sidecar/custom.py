@@ -7,7 +7,7 @@ from meshtls.ext_authz.asking import Denied, ask
 from meshtls.policy.decision import Decision
 from meshtls.policy.request import Request
 from meshtls.sidecar.connection import Connection
-from meshtls.sidecar.gate import Gate, contained
+from meshtls.sidecar.gate import Gate, evaluate_or_deny
 from meshtls.sidecar.services import Services
 
 __all__ = ["ask_providers"]
@@ -18,7 +18,7 @@ async def ask_providers(connection: Connection, gate: Gate, request: Request, se
     rules = gate.rules
     if rules is None or not rules.asks:
         return
-    matches = contained(lambda: rules.custom(request, reads_http=False))
+    matches = evaluate_or_deny(lambda: rules.custom(request, reads_http=False))
     found = Denied(matches) if isinstance(matches, Decision) else await ask(matches, request, services.check)
     if isinstance(found, Denied):
         connection.decision, connection.peer = found.decision, request.peer

@@ -23,7 +23,7 @@ from meshtls.sidecar.view import Policy
 from meshtls.svid.verifier import CurrentVerifier
 from meshtls.svid.verify import VerifiedPeer
 
-__all__ = ["Gate", "contained", "gate_of"]
+__all__ = ["Gate", "evaluate_or_deny", "gate_of"]
 
 T = TypeVar("T")
 log = logger("meshtls.policy")
@@ -92,13 +92,13 @@ class Gate:
             if reads_http:
                 return _JUDGED_LATER
             if rules.asks and allowed_by is not None:
-                found = contained(lambda: rules.custom(request, reads_http=False))
+                found = evaluate_or_deny(lambda: rules.custom(request, reads_http=False))
                 if isinstance(found, Decision):
                     return found
                 denied = deny_if_unasked(found, allowed_by, "connection")
                 if denied is not None:  # not ``or``: a denial is falsy
                     return denied
-            return contained(lambda: rules.evaluate(request, reads_http=False))
+            return evaluate_or_deny(lambda: rules.evaluate(request, reads_http=False))
         if request.peer is None:
             return _PLAINTEXT_ALLOWED
         target = self._target
@@ -111,7 +111,7 @@ class Gate:
         rules = self.rules
         if rules is None or not rules.dry_runs or (request.peer is None and not self.plaintext):
             return ()
-        found = contained(lambda: rules.shadow(request, reads_http=False))
+        found = evaluate_or_deny(lambda: rules.shadow(request, reads_http=False))
         return () if isinstance(found, Decision) else found
 
     def __repr__(self) -> str:
@@ -123,7 +123,7 @@ def gate_of(policy: Policy, verifier: CurrentVerifier | None = None) -> Gate:
     return Gate(authorize_one_of(*policy.allow), plaintext=policy.plaintext, rules=policy.compiled, verifier=verifier)
 
 
-def contained(evaluation: Callable[[], T]) -> T | Decision:
+def evaluate_or_deny(evaluation: Callable[[], T]) -> T | Decision:
     """Evaluate policies, and deny if that fails. The sidecar catches such failures here alone."""
     try:
         return evaluation()

@@ -35,7 +35,7 @@ from meshtls.sidecar.handshake import (
     tell_no_identity,
     tls_options,
 )
-from meshtls.sidecar.http.detect import HTTP, detected
+from meshtls.sidecar.http.detect import HTTP, detect
 from meshtls.sidecar.http.judge import ClientCertHeader
 from meshtls.sidecar.http.opening import admit_client, dial_unless_http
 from meshtls.sidecar.http.session import HttpDeps, HttpSession
@@ -189,7 +189,7 @@ class Inbound:
         reactor, idle_timeout = self._reactor, self._limits.idle_timeout
         connection.step(ConnectionStep.RELAY)
         if start is HttpStart.UNDECIDED:
-            start = await detected(client, reactor, idle=idle_timeout)
+            start = await detect(client, reactor, idle=idle_timeout)
         done: asyncio.Future[None] = reactor.loop.create_future()
         session = HttpSession(
             self._http,

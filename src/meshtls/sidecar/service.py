@@ -19,7 +19,7 @@ from meshtls.observe.readiness import Readiness
 from meshtls.policy.authorizer import Authorizer, authorize_one_of, check_authorizer
 from meshtls.sidecar.admin import SidecarAdmin
 from meshtls.sidecar.brief_http import BriefHttp
-from meshtls.sidecar.changes import Changes, Prepared, in_force, prepared
+from meshtls.sidecar.changes import Changes, Prepared, compile_change, in_force
 from meshtls.sidecar.connection import EndedError
 from meshtls.sidecar.crl_files import CrlFiles, JudgedByFiles
 from meshtls.sidecar.early import NOTHING_EARLY, Early
@@ -262,12 +262,12 @@ class Sidecar:
         It compiles the policies, during which nothing is served: see ``prepare``. Raises ConfigError as ``apply`` does,
         and changes nothing then.
         """
-        return self.apply_prepared(prepared(self.config, self.view, wanted))
+        return self.apply_prepared(compile_change(self.config, self.view, wanted))
 
     async def prepare(self, load: Callable[[], SidecarConfig]) -> Prepared:
         """Load and compile in a thread, and serve meanwhile. Raises what ``load`` raises, and ConfigError."""
         running, in_use = self.config, self.view
-        return await off_loop(lambda: prepared(running, in_use, load()), "meshtls policies")
+        return await off_loop(lambda: compile_change(running, in_use, load()), "meshtls policies")
 
     def apply_prepared(self, given: Prepared) -> Changes:
         """Apply what is prepared. As ``reload``."""

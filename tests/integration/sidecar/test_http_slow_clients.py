@@ -13,7 +13,7 @@ import pytest
 from meshtls.address import Address
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.http.detect import detected
+from meshtls.sidecar.http.detect import detect
 from meshtls.sidecar.http.relay import HttpRelay
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.settings import Protocol
@@ -153,7 +153,7 @@ async def test_a_long_answer_that_makes_progress_is_not_idle(sockets: list[socke
 async def test_a_silent_client_ends_detection_at_the_idle_timeout(sockets: list[socket.socket]) -> None:
     """It does not get another one in which to send its first request."""
     with pytest.raises(EndedError, match="no byte moved for 0.05 s") as ended:
-        await detected(plain_end(sockets[0], "the client"), running_reactor(), idle=0.05)
+        await detect(plain_end(sockets[0], "the client"), running_reactor(), idle=0.05)
     assert ended.value.outcome is Outcome.IDLE_TIMEOUT
 
 

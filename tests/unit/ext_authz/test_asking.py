@@ -44,7 +44,7 @@ async def test_each_provider_is_asked_about_the_request_as_those_before_changed_
     providers = Providers(one=ALLOWS, two=ALLOWS)
     changed = replace(REQUEST, http=HttpRequest("GET", "b", "/", (("a", "1"), ("by", "one"))))
     assert await ask((ONE, TWO), REQUEST, providers.check) == Asked(
-        changed, frozenset({ONE.asked, TWO.asked}), (("x-seen", "yes"), ("x-seen", "yes"))
+        changed, frozenset({ONE.question, TWO.question}), (("x-seen", "yes"), ("x-seen", "yes"))
     )
     assert providers.asked == [("one", REQUEST), ("two", changed)]
 
@@ -52,7 +52,7 @@ async def test_each_provider_is_asked_about_the_request_as_those_before_changed_
 async def test_a_connection_has_no_headers_to_change() -> None:
     providers = Providers(one=ALLOWS)
     found = await ask((ONE,), CONNECTION, providers.check)
-    assert found == Asked(CONNECTION, frozenset({ONE.asked}), (("x-seen", "yes"),))
+    assert found == Asked(CONNECTION, frozenset({ONE.question}), (("x-seen", "yes"),))
 
 
 async def test_without_a_match_no_provider_is_asked() -> None:
@@ -87,7 +87,7 @@ async def test_after_a_denial_no_other_provider_is_asked(
 
 
 @pytest.mark.parametrize(
-    "allowed_by", [frozenset[tuple[str, str]](), frozenset({ONE.asked}), frozenset({("x", "two")})]
+    "allowed_by", [frozenset[tuple[str, str]](), frozenset({ONE.question}), frozenset({("x", "two")})]
 )
 def test_what_is_older_than_a_custom_policy_is_denied(allowed_by: frozenset[tuple[str, str]]) -> None:
     text = "denied: ns[a]-policy[q] is newer than the request, and its provider was not asked"
@@ -96,4 +96,4 @@ def test_what_is_older_than_a_custom_policy_is_denied(allowed_by: frozenset[tupl
 
 
 def test_what_every_provider_allowed_is_not_denied_as_older() -> None:
-    assert deny_if_unasked((ONE, TWO), frozenset({ONE.asked, TWO.asked}), "request") is None
+    assert deny_if_unasked((ONE, TWO), frozenset({ONE.question, TWO.question}), "request") is None

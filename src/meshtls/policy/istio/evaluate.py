@@ -35,19 +35,19 @@ class CustomMatch(NamedTuple):
     refusal: Decision | None = None
 
     @property
-    def asked(self) -> tuple[str, str]:
+    def question(self) -> tuple[str, str]:
         """Which question the provider's answer answers: the same policy may name another provider later."""
         return self.policy, self.provider
 
-    def denial(self, why: str) -> Decision:
+    def deny(self, why: str) -> Decision:
         """The ``refusal``, or else a denial by this rule for this reason."""
         if self.refusal is not None:  # not ``or``: a Decision that denies is falsy
             return self.refusal
         return Decision.of(PolicyVerdict.DENY, why, policy=self.policy, rule=self.rule)
 
-    def denied(self, reason: str) -> Decision:
+    def deny_as_provider(self, reason: str) -> Decision:
         """The provider's denial, in its words."""
-        return self.denial(f"denied by {self.policy}: {reason}")
+        return self.deny(f"denied by {self.policy}: {reason}")
 
 
 class Ruleset:

@@ -12,14 +12,14 @@ from meshtls.sidecar.ends import LARGE, End
 from meshtls.sidecar.reactor import Reactor
 from meshtls.wire.http1.start import HttpStart, http_start_of
 
-__all__ = ["HTTP", "detected"]
+__all__ = ["HTTP", "detect"]
 
 #: What is read as HTTP.
 HTTP = (HttpStart.HTTP1, HttpStart.HTTP2)
 _LINE_ENDS, _FEW = frozenset(b"\r\n"), 256
 
 
-async def detected(
+async def detect(
     client: End, reactor: Reactor, *, idle: float, silent: float | None = None, app: socket.socket | None = None
 ) -> HttpStart:
     """What the client speaks. UNDECIDED if it ends, if it says nothing for ``silent`` seconds, or if ``app`` speaks
@@ -79,7 +79,7 @@ class _Look:
             return  # after close_notify, the end of TCP is not an error
         try:
             self.take(self._client.receive(LARGE) or b"")
-        except Exception as error:  # noqa: BLE001  # ``detected`` raises it
+        except Exception as error:  # noqa: BLE001  # ``detect`` raises it
             self.error = error
             self._decide()
 

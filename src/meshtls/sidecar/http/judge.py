@@ -28,7 +28,7 @@ from meshtls.policy.jwt.authenticate import Authenticated
 from meshtls.policy.request import Request, RequestAuth
 from meshtls.request_auth.authenticator import RequestAuthenticator
 from meshtls.sidecar.connection import Connection, EndedError, host_of, ruled_by
-from meshtls.sidecar.gate import Gate, contained
+from meshtls.sidecar.gate import Gate, evaluate_or_deny
 from meshtls.sidecar.runtime import Runtime
 from meshtls.sidecar.settings import CertDetail, ForwardClientCert, InboundConfig
 from meshtls.svid.verify import VerifiedPeer
@@ -229,7 +229,7 @@ class RequestJudge:
 
     def _normalize(self, one: Judged, rules: WorkloadPolicies) -> bool:
         """Make the path what these policies judge, and the app gets. False if it is refused."""
-        http = one.http if one.asked is None else one.asked
+        http = one.http if one.changed is None else one.changed
         try:
             path = rules.normalize(http.path)
         except RequestError as error:
@@ -238,10 +238,10 @@ class RequestJudge:
             return False
         if path != http.path:
             http = HttpRequest(http.method, http.host, path, http.headers)
-            if one.asked is None:
+            if one.changed is None:
                 one.http = http
             else:
-                one.asked = http
+                one.changed = http
         return True
 
     def _take(self, one: Judged, found: Authenticated | Refuse) -> bool:
@@ -256,10 +256,10 @@ class RequestJudge:
 
     async def _ask(self, one: Judged) -> bool:
         """Ask the providers of the CUSTOM policies that match. False if one denies."""
-        narrow, http, auth = self._policies(one.client), one.asked or one.http, one.auth
+        narrow, http, auth = self._policies(one.client), one.changed or one.http, one.auth
         if narrow is None:
             return True
-        matches = contained(lambda: narrow.custom(http, auth))
+        matches = evaluate_or_deny(lambda: narrow.custom(http, auth))
         if isinstance(matches, Decision):
             found: Asked | Denied = Denied(matches)
         else:
@@ -270,14 +270,14 @@ class RequestJudge:
             one.decision = found.decision
             self._refuse(one, found.refusal)
             return False
-        one.asked, one.added = found.request.http, found.added
+        one.changed, one.added = found.request.http, found.added
         return True
 
     # -- the ruling --
 
     def _rule(self, one: Judged) -> None:
-        if one.asked is not None:  # as Envoy's, the other policies judge what the providers made of it
-            one.http = one.asked
+        if one.changed is not None:  # as Envoy's, the other policies judge what the providers made of it
+            one.http = one.changed
         one.decision = self._judged(one.http, one.auth, one.client)
         if self._reporter.wants_requests:
             narrow = self._policies(one.client)
@@ -367,7 +367,7 @@ class RequestJudge:
         narrow = self._policies(client)
         if narrow is None:
             return self._gate.judge(self._request)
-        return contained(lambda: narrow.evaluate(http, auth))
+        return evaluate_or_deny(lambda: narrow.evaluate(http, auth))
 
     def _refuse(self, one: Judged, refusal: Refuse) -> None:
         if self._reporter.wants_requests:
@@ -441,7 +441,7 @@ def _note_others(one: Judged, rules: WorkloadPolicies, narrow: NarrowPolicies) -
 
 
 class Judged(msgspec.Struct, eq=False):
-    """One request: what is known of it, and what is reported. ``asked`` is what the providers made of it, ``added``
+    """One request: what is known of it, and what is reported. ``changed`` is what the providers made of it, ``added``
     what they add to the app's answer. ``repeats``: nothing but this head, as it came, and the policies decide on it.
     ``client``: the address that x-forwarded-for names, where it is read.
     """
@@ -451,7 +451,7 @@ class Judged(msgspec.Struct, eq=False):
     began: float
     answer: Answer | None = None
     auth: RequestAuth | None = None
-    asked: HttpRequest | None = None
+    changed: HttpRequest | None = None
     added: tuple[tuple[str, str], ...] = ()
     repeats: HttpRequest | None = None
     decision: Decision = _UNDECIDED

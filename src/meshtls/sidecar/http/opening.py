@@ -13,7 +13,7 @@ from meshtls.errors import NotAuthorizedError
 from meshtls.sidecar.connection import Connection
 from meshtls.sidecar.ends import End
 from meshtls.sidecar.handshake import drop_dialled
-from meshtls.sidecar.http.detect import HTTP, detected
+from meshtls.sidecar.http.detect import HTTP, detect
 from meshtls.sidecar.http.session import HttpDeps
 from meshtls.sidecar.settings import Protocol
 from meshtls.wire.http1.start import HttpStart
@@ -30,7 +30,7 @@ async def admit_client(
     the first bytes are still to come.
 
     A silent client is TCP whose app may speak first. Where that is denied, it may still begin HTTP. Raises what
-    ``authorize`` and ``detected`` raise.
+    ``authorize`` and ``detect`` raise.
     """
     protocol, reactor, idle = deps.config.protocol, deps.runtime.reactor, deps.limits.idle_timeout
     if protocol is not Protocol.AUTO:
@@ -38,14 +38,14 @@ async def admit_client(
         await authorize(start)
         return start
     with connection.phase("detect"):
-        start = await detected(client, reactor, idle=idle, silent=deps.limits.detect_timeout)
+        start = await detect(client, reactor, idle=idle, silent=deps.limits.detect_timeout)
     try:
         await authorize(start)
     except NotAuthorizedError:
         if start is not HttpStart.UNDECIDED or client.ended or deps.gate.rules is None:
             raise
         connection.reads_http = True  # a change of policy meanwhile must not end it as TCP
-        start = await detected(client, reactor, idle=idle)
+        start = await detect(client, reactor, idle=idle)
         if start not in HTTP:
             raise
         await authorize(start)
@@ -60,14 +60,14 @@ async def dial_unless_http(
     dial: Callable[[], Awaitable[App]],
 ) -> HttpStart | App:
     """The HTTP that an admitted client has begun, also while it and the app were silent, or else the app's socket. None
-    if ``dial`` returns None: the connection is over. Raises what ``dial`` and ``detected`` raise.
+    if ``dial`` returns None: the connection is over. Raises what ``dial`` and ``detect`` raise.
     """
     reactor = deps.runtime.reactor
     if start is None or not connection.reads_http:
         app = await dial()
         if app is None or start is not HttpStart.UNDECIDED:
             return app
-        start = await detected(client, reactor, idle=deps.limits.idle_timeout, app=app)
+        start = await detect(client, reactor, idle=deps.limits.idle_timeout, app=app)
         if start not in HTTP:
             return app
         connection.reads_http = True

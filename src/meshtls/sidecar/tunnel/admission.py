@@ -22,7 +22,7 @@ from meshtls.sidecar.custom import ask_providers
 from meshtls.sidecar.ends import PlainEnd, TlsEnd
 from meshtls.sidecar.gate import Gate
 from meshtls.sidecar.handshake import connect, connect_at_once, drop_dialled
-from meshtls.sidecar.http.detect import HTTP, detected
+from meshtls.sidecar.http.detect import HTTP, detect
 from meshtls.sidecar.http.judge import ClientCertHeader
 from meshtls.sidecar.http.opening import admit_client, dial_unless_http
 from meshtls.sidecar.http.session import HttpDeps, HttpSession
@@ -227,7 +227,7 @@ class Admission:
         found: HttpStart | socket.socket | None = None
         try:
             if http.config.protocol is Protocol.HTTP:
-                found = await detected(end, http.runtime.reactor, idle=http.limits.idle_timeout)
+                found = await detect(end, http.runtime.reactor, idle=http.limits.idle_timeout)
             else:
                 start = await admit_client(http, connection, end, partial(self._authorize_as, connection))
                 found = await dial_unless_http(http, connection, end, start, partial(self._dial, connection, end))

@@ -11,7 +11,7 @@ import pytest
 
 from meshtls.observe.events import Outcome
 from meshtls.sidecar.connection import EndedError, Flow
-from meshtls.sidecar.http.detect import detected
+from meshtls.sidecar.http.detect import detect
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.tunnel.client import TunnelClient
 from meshtls.sidecar.tunnel.memory import ReceiveMemory
@@ -188,7 +188,7 @@ async def test_bytes_that_come_while_detection_ends_are_kept(tunnel: Tunnel) -> 
     await until(lambda: tunnel.server.end is not None)
     end = tunnel.server.end
     assert end is not None
-    detection = asyncio.create_task(detected(end, running_reactor(), idle=SECONDS))
+    detection = asyncio.create_task(detect(end, running_reactor(), idle=SECONDS))
     await asyncio.sleep(0)
     end.deliver(b"POST / HTTP/1.1\r\nHost: b\r\nContent-Length: 9\r\n\r\n", False)
     end.deliver(b"the ", False)
@@ -202,7 +202,7 @@ async def test_a_stream_that_is_lost_while_detection_ends_is_known_to_be_lost(tu
     await until(lambda: tunnel.server.end is not None)
     end = tunnel.server.end
     assert end is not None
-    detection = asyncio.create_task(detected(end, running_reactor(), idle=SECONDS))
+    detection = asyncio.create_task(detect(end, running_reactor(), idle=SECONDS))
     await asyncio.sleep(0)
     end.deliver(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n", False)
     end.lost(EndedError(Outcome.RESET, "the peer reset the stream: CANCEL"))

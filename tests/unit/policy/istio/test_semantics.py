@@ -680,10 +680,10 @@ def test_item_7_custom_on_tcp_with_a_field_of_http_is_refused() -> None:
         " (operation.paths), and none is read at this port, so provider opa can't be asked about a request. The peer is"
         f" {CLIENT}, on port 8080. Set 'protocol: http' at this port, or remove these fields from the rule."
     )
-    assert match.denial("denied: its provider was not asked") is match.refusal
+    assert match.deny("denied: its provider was not asked") is match.refusal
     [twin] = compiled(policy(EVERYTHING, action=Action.CUSTOM)).custom(request(http=False), reads_http=False)
     assert twin.refusal is None
-    assert twin.denial("denied: its provider was not asked").reason == "denied: its provider was not asked"
+    assert twin.deny("denied: its provider was not asked").reason == "denied: its provider was not asked"
 
 
 def test_item_7_audit_names_the_rules_that_match() -> None:
