@@ -12,6 +12,7 @@ in each of its forms.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -43,16 +44,17 @@ def http_of(scope: Mapping[str, Any], *, underscore_names: bool = False) -> Http
     if not is_method(method):  # some frameworks raise its case
         raise MessageError(f"method: wanted one in capital letters, got {shown(method)}")
     version = scope.get("http_version", "1.1")
-    fields = [(_name(name), value) for name, value in scope["headers"]]
-    # Of HTTP/2 and HTTP/3 it is a field like any other.
-    expects = [] if version in _OLD else [value for name, value in fields if name == "expect"]
-    lines = [b"%b:%b" % (name.encode(), value) for name, value in fields if not expects or name != "expect"]
-    start = f"{method} {_target(scope)} HTTP/{version if version in _OLD else '1.1'}"
-    section = b"\r\n".join((start.encode("latin-1"), *lines))
-    if section.count(b"\r\n") != len(lines):
+    lines = [f"{method} {_target(scope)} HTTP/{version if version in _OLD else '1.1'}".encode("latin-1")]
+    more: list[tuple[str, str]] = []
+    for raw, value in scope["headers"]:
+        if _name(raw) == "expect" and version not in _OLD:  # of HTTP/2 and HTTP/3 it is a field like any other
+            more.append(("expect", value.strip(b" \t").decode("latin-1")))
+        else:
+            lines.append(b"%b:%b" % (raw, value))
+    section = b"\r\n".join(lines)
+    if section.count(b"\r\n") != len(lines) - 1:
         raise MessageError("wanted fields of one line each, got others")
     head = request_of(section, _WITH_UNDERSCORES if underscore_names else _STRICT, {})
-    more = [("expect", value.strip(b" \t").decode("latin-1")) for value in expects]
     if scope["type"] == "websocket" and not head.upgrade:  # of HTTP/2, or by the server's own rules
         more.append(_UPGRADE)
     if not more:
@@ -60,7 +62,9 @@ def http_of(scope: Mapping[str, Any], *, underscore_names: bool = False) -> Http
     return msgspec.structs.replace(head.request, headers=(*head.request.headers, *more))
 
 
+@lru_cache(maxsize=1024)
 def _name(raw: bytes) -> str:
+    """In lower case. Raises MessageError."""
     return named(raw.decode("latin-1"))[0]
 
 
