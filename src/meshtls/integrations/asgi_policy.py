@@ -256,7 +256,8 @@ async def _ask_providers(
         if isinstance(found, Denied):
             raise _RefusedError(found.refusal, found.decision.words)
         for_app = _at_path_of(for_app, found.request)
-        allowed_by, added = allowed_by | found.allowed_by, added + found.added
+        allowed_by |= found.allowed_by
+        added += tuple(one for one in found.added if one not in added)
     return for_app, allowed_by, added
 
 

@@ -258,7 +258,7 @@ class TestOverTls:
             asked.append(path)
             if path.startswith("/admin/"):
                 return message("CheckResponse", status={"code": 7})
-            added = [{"header": {"key": "x-seen", "value": path}}]
+            added = [{"header": {"key": "x-seen", "value": path}}, {"header": {"key": "x-by", "value": "opa"}}]
             return message("CheckResponse", status={"code": 0}, ok_response={"response_headers_to_add": added})
 
         custom = policy("{action: CUSTOM, provider: {name: opa}, rules: [{}]}")
@@ -278,6 +278,7 @@ class TestOverTls:
                 assert (answer.status_code, asked) == (status, forms)
                 if status == 200:
                     assert answer.headers.get_list("x-seen") == forms
+                    assert answer.headers.get_list("x-by") == ["opa"]
 
 
 async def raw_get(context: ssl.SSLContext, address: str, path: str) -> tuple[int, str]:
