@@ -66,6 +66,9 @@ CASES = [
     (GUEST, get(b"Expect: 100-continue", b"Content-Length: 1", start=POST, body=b"x"), 200),
     (GUEST, get(b"Expect: else"), 417),
     (GUEST, get(b"Expect: 100-continue", b"Expect: 100-continue"), 400),
+    # Values are compared as UTF-8.
+    (headers("DENY", "x-team", "Köln"), get("X-Team: Köln".encode()), 403),
+    (headers("DENY", "x-team", "Köln"), get("X-Team: Köln".encode("latin-1")), 200),
     # WSGI takes an underscore for a dash.
     (GUEST, get(b"x_role: guest"), 400),
     (GUEST, get(b"content_length: 1"), 400),
