@@ -18,6 +18,9 @@ from meshtls.wire import xfcc
 
 __all__ = ["caller_by_sidecar", "caller_by_tls"]
 
+#: Headers from which servers and middleware take the address of the client.
+_CLAIM_AN_ADDRESS = (b"x-forwarded-for", b"forwarded")
+
 
 def caller_by_tls(scope: Mapping[str, Any], policies: Policies) -> Request:
     """The request's connection, with the peer that the server verified. Raises RequestError without one, or if our own
@@ -49,9 +52,11 @@ def caller_by_sidecar(scope: Mapping[str, Any], http: HttpRequest, policies: Pol
     and for a header that is not by the sidecar of ``own_id``.
     """
     known = _connection(scope)
-    if known is None and any(name == "x-forwarded-for" for name, _ in http.headers):
+    # As they came: ``Connection`` may take headers out of what is judged.
+    claimed = next((name for name, _ in scope["headers"] if name.lower() in _CLAIM_AN_ADDRESS), None)
+    if known is None and claimed is not None:
         raise RequestError(
-            "x-forwarded-for may have changed the address of the client; serve the application with"
+            f"{claimed.decode().lower()} may have changed the address of the client; serve the application with"
             " http='meshtls.integrations.uvicorn:SidecarProtocol'"
         )
     asks = policies.by_server_name(own_id)

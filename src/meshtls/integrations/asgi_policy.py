@@ -23,7 +23,7 @@ from meshtls.errors import ConfigError, MeshtlsError, RequestError
 from meshtls.ext_authz.asking import Denied, ask, deny_if_unasked
 from meshtls.integrations.asgi import PEER, App, Message, Receive, Scope, Send, refuse
 from meshtls.integrations.asgi_caller import caller_by_sidecar, caller_by_tls
-from meshtls.integrations.asgi_request import as_routed, http_of, scope_for, without_header
+from meshtls.integrations.asgi_request import http_of, paths_read, roots_of, scope_for, without_header
 from meshtls.integrations.asgi_services import Services
 from meshtls.lazy_text import LazyText
 from meshtls.logs import logger
@@ -35,6 +35,7 @@ from meshtls.policy.request import HttpRequest, Request
 from meshtls.request_auth.settings import KeySetSettings
 from meshtls.wire import xfcc
 from meshtls.wire.http import Refuse
+from meshtls.wire.http1.fields import MessageError
 
 if TYPE_CHECKING:
     from meshtls.ext_authz.client import ExtAuthz
@@ -54,7 +55,8 @@ _LONGEST_PATH = 2048
 
 
 class PolicyMiddleware:
-    """Calls the app with the requests that the policies allow. Others get 403, 401 for a token, 400 for a path.
+    """Calls the app with the requests that the policies allow. Others get 403, 401 for a token, and 400 (or 417 for
+    Expect) where a sidecar refuses the path, the host or a header.
 
     - ``trust_forwarded_client_cert``: behind a sidecar of the same workload, which calls the app in plaintext: trust
       its x-forwarded-client-cert, of requests from loopback, and refuse all others. **Whoever can connect to the app
@@ -62,6 +64,8 @@ class PolicyMiddleware:
       ``append_forward``, and ``policies`` has to be loaded with ``spiffe_id``.
     - ``ext_authz``: the providers that CUSTOM policies name. Without its provider such a policy denies.
     - ``key_sets``, ``jwt_bundles``: as ``RequestAuthenticator`` has them, for RequestAuthentication.
+    - ``underscore_names``: whether a header's name may have an underscore, as ``http`` says it in a sidecar's file.
+      WSGI apps read ``X_User`` as ``X-User``, so that a policy and the app could disagree about it.
 
     The app finds the caller's ``SpiffeId`` in ``scope["state"]["spiffe_caller"]``, and its certificate in
     ``spiffe_peer`` if it connected by itself. Lifespan, bodies and the messages of a WebSocket pass unread; after a
@@ -83,6 +87,7 @@ class PolicyMiddleware:
         ext_authz: Iterable[ExtAuthzProvider] = (),
         key_sets: KeySetSettings = KeySetSettings(),  # noqa: B008  # a frozen value
         jwt_bundles: Callable[[], BundleSet] | None = None,
+        underscore_names: bool = False,
     ) -> None:
         if not isinstance(policies, Policies):
             raise TypeError(f"PolicyMiddleware: wanted what meshtls.policy.load gives, got {type(policies).__name__}")
@@ -95,6 +100,7 @@ class PolicyMiddleware:
         self._behind = policies.own_id if trust_forwarded_client_cert else None
         policies.fetch_by(key_sets)
         self._services = Services(ext_authz, key_sets, jwt_bundles)
+        self._underscore_names = underscore_names
         self._lines = DenialLines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +152,8 @@ class PolicyMiddleware:
         """What the policies allow. Raises _RefusedError for what they don't."""
         came, caller = self._read(scope)
         rules = self._policies.of(caller.destination)
-        http, routed = _paths(came if self._behind else without_header(came, xfcc.HEADER), rules)
+        http = came if self._behind else without_header(came, xfcc.HEADER)
+        http, paths = _paths(http, roots_of(scope, self._app), rules)
         request = replace(caller, http=http)
         services = None
         if rules.jwt_rules or rules.asks:
@@ -156,26 +163,26 @@ class PolicyMiddleware:
             if isinstance(found, Refuse):
                 raise _RefusedError(found, f"the request's token is refused: {found.reason}")
             request = replace(caller, http=found.request, auth=found.auth)
-        forms = _forms(request, routed)
+        forms = _forms(request, paths)
         for_app, allowed_by, added = request, frozenset[tuple[str, str]](), tuple[tuple[str, str], ...]()
         if rules.asks and services is not None:
             for_app, allowed_by, added = await _ask_providers(rules, forms, services.ext_authz)
             # As Envoy's, the other policies judge what the providers made of it.
-            forms = _forms(for_app, routed)
+            forms = _forms(for_app, paths)
         judged = Judged(scope, rules, forms, allowed_by, added)
         decision = self._decide(judged)
-        self._lines.dry_runs(rules, request)
+        self._lines.dry_runs(rules, forms)
         if not decision.allowed:
             raise _RefusedError(_DENIAL, decision.words)
         state = {**(scope.get("state") or {}), CALLER: caller.source}
-        return judged._replace(scope=scope_for({**scope, "state": state}, came, for_app.http or http))
+        return judged._replace(scope=scope_for({**scope, "state": state}, for_app.http or http))
 
     def _read(self, scope: Scope) -> tuple[HttpRequest, Request]:
         """The request, and who makes it."""
         try:
-            http = http_of(scope)
-        except RequestError as error:
-            raise _RefusedError(Refuse(400, f"{error}\n"), str(error)) from error
+            http = http_of(scope, underscore_names=self._underscore_names)
+        except MessageError as error:
+            raise _RefusedError(Refuse(error.status, f"{error}\n"), str(error)) from error
         try:
             if self._behind is None or PEER in (scope.get("state") or {}):
                 return http, caller_by_tls(scope, self._policies)
@@ -208,24 +215,26 @@ class _RefusedError(Exception):
         self.refusal, self.reason = refusal, reason
 
 
-def _paths(http: HttpRequest, rules: WorkloadPolicies) -> tuple[HttpRequest, str | None]:
-    """The request with its path normalized, and the path that the app reads, if that is another."""
+def _paths(http: HttpRequest, roots: Iterable[str], rules: WorkloadPolicies) -> tuple[HttpRequest, tuple[str, ...]]:
+    """The request with its path normalized, and the others that the app may read in it."""
     try:
         path = rules.normalize(http.path)
-        routed = as_routed(path, rules.normalize)
+        others = paths_read(path, roots, rules.normalize)
     except RequestError as error:
         raise _RefusedError(Refuse(400, f"{error}\n"), f"the path is refused: {error}") from error
-    return (http if path == http.path else msgspec.structs.replace(http, path=path)), routed
+    return (http if path == http.path else msgspec.structs.replace(http, path=path)), others
 
 
-def _forms(request: Request, routed: str | None) -> tuple[Request, ...]:
-    """The request, and as the app may read it: with the path by which it is routed, and its own query, from which a
-    token may have been taken.
+def _forms(request: Request, paths: tuple[str, ...]) -> tuple[Request, ...]:
+    """The request, and as the app may read it: with each of these paths, and its own query, from which a token may
+    have been taken.
     """
-    if routed is None or request.http is None:
+    if not paths or request.http is None:
         return (request,)
     _, mark, query = request.http.path.partition("?")
-    return request, replace(request, http=msgspec.structs.replace(request.http, path=f"{routed}{mark}{query}"))
+    http = request.http
+    read = [msgspec.structs.replace(http, path=f"{path}{mark}{query}") for path in paths]
+    return request, *(replace(request, http=one) for one in read)
 
 
 def _at_path_of(form: Request, request: Request) -> Request:
@@ -247,7 +256,8 @@ async def _ask_providers(
         if isinstance(found, Denied):
             raise _RefusedError(found.refusal, found.decision.words)
         for_app = _at_path_of(for_app, found.request)
-        allowed_by, added = allowed_by | found.allowed_by, added + found.added
+        allowed_by |= found.allowed_by
+        added += tuple(one for one in found.added if one not in added)
     return for_app, allowed_by, added
 
 
@@ -276,11 +286,14 @@ class DenialLines:
         if log.isEnabledFor(logging.INFO) and self._denials.allows("denials", "a line of a denied request"):
             log.info(message, *words)
 
-    def dry_runs(self, rules: WorkloadPolicies, request: Request) -> None:
+    def dry_runs(self, rules: WorkloadPolicies, forms: tuple[Request, ...]) -> None:
+        """Of the forms of a request the first that would be denied, as in ``PolicyMiddleware._decide``."""
         if not (rules.dry_runs and log.isEnabledFor(logging.INFO)):
             return
         if self._shadows.allows("dry runs", "what dry-run policies say of a request"):
-            for decision in rules.shadow(request):
+            said = [rules.shadow(form) for form in forms]
+            first = next((one for one in said if not all(decision.allowed for decision in one)), said[0])
+            for decision in first:
                 log.info("dry run: %s: %s", "allowed" if decision.allowed else "denied", decision.reason)
 
 

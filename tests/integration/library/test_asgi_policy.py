@@ -258,7 +258,7 @@ class TestOverTls:
             asked.append(path)
             if path.startswith("/admin/"):
                 return message("CheckResponse", status={"code": 7})
-            added = [{"header": {"key": "x-seen", "value": path}}]
+            added = [{"header": {"key": "x-seen", "value": path}}, {"header": {"key": "x-by", "value": "opa"}}]
             return message("CheckResponse", status={"code": 0}, ok_response={"response_headers_to_add": added})
 
         custom = policy("{action: CUSTOM, provider: {name: opa}, rules: [{}]}")
@@ -278,6 +278,7 @@ class TestOverTls:
                 assert (answer.status_code, asked) == (status, forms)
                 if status == 200:
                     assert answer.headers.get_list("x-seen") == forms
+                    assert answer.headers.get_list("x-by") == ["opa"]
 
 
 async def raw_get(context: ssl.SSLContext, address: str, path: str) -> tuple[int, str]:
@@ -439,16 +440,29 @@ class TestBehindASidecar:
             assert answer.status_code == status
             assert status != 200 or answer.json()["caller"] is None
 
-    async def test_x_forwarded_for_needs_a_protocol_that_knows_the_socket(self, tmp_path: Path) -> None:
-        """uvicorn puts what it says into ``scope["client"]``: anybody could claim to be on loopback."""
+    @pytest.mark.parametrize(
+        ("claim", "status"),
+        [
+            ({"x-forwarded-for": "127.0.0.1"}, 403),
+            ({"x-forwarded-for": "127.0.0.1", "connection": "x-forwarded-for"}, 403),
+            ({"forwarded": "for=127.0.0.1"}, 403),
+            ({"x-forwarded-proto": "https"}, 200),
+        ],
+    )
+    async def test_a_claimed_address_needs_a_protocol_that_knows_the_socket(
+        self, tmp_path: Path, claim: dict[str, str], status: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """uvicorn puts what X-Forwarded-For says into ``scope["client"]``: anybody could claim to be on loopback."""
+        caplog.set_level(logging.INFO, "meshtls.policy")
         policies = loaded(tmp_path, WEB_MAY_GET, spiffe_id=OWN)
-        headers = {
-            "x-forwarded-client-cert": f"By={OWN};Hash=00;URI=spiffe://example.org/web",
-            "x-forwarded-for": "127.0.0.1",
-        }
-        for settings, status in (({}, 403), ({"http": SidecarProtocol}, 200)):
+        headers = {"x-forwarded-client-cert": f"By={OWN};Hash=00;URI=spiffe://example.org/web", **claim}
+        for settings, wanted in (({}, status), ({"http": SidecarProtocol}, 200)):
             async with self.plain(policies, **settings) as address, httpx.AsyncClient() as one:
-                assert (await one.get(f"http://{address}/", headers=headers)).status_code == status
+                assert (await one.get(f"http://{address}/", headers=headers)).status_code == wanted
+        assert [one for one in caplog.messages if one.startswith("refused")] == [
+            f"refused: GET /: {next(iter(claim))} may have changed the address of the client; serve the application"
+            " with http='meshtls.integrations.uvicorn:SidecarProtocol'"
+        ] * (status == 403)
 
     @pytest.mark.parametrize(("source", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403), (None, 403)])
     async def test_a_forwarded_certificate_counts_from_loopback_only(
@@ -490,6 +504,7 @@ class TestBehindASidecar:
 
 
 def http_scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    headers = headers if any(name == b"host" for name, _ in headers) else [(b"host", b"a.test"), *headers]
     return {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"", "headers": headers}
 
 
@@ -519,7 +534,7 @@ class TestFailsClosed:
     async def test_two_hosts_are_400(self, mesh: Mesh, tmp_path: Path) -> None:
         scope = http_scope([(b"host", b"a.test"), (b"host", b"b.test")])
         sent = await call(PolicyMiddleware(fine, loaded(tmp_path, NO_ADMIN)), scope)
-        assert [sent[0]["status"], sent[1]["body"]] == [400, b"host: wanted one, got 2\n"]
+        assert [sent[0]["status"], sent[1]["body"]] == [400, b"wanted one host at most, got several\n"]
 
     @pytest.mark.parametrize(("method", "status"), [("POST", 200), ("post", 400), ("Post", 400), ("PO ST", 400)])
     async def test_a_method_in_small_letters_is_400(self, mesh: Mesh, tmp_path: Path, method: str, status: int) -> None:
