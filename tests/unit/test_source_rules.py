@@ -18,6 +18,7 @@ _PROC = "agent/attest/process.py"
 _HOLDER = "port_holder.py"
 #: It passes on the path of our own memory file, and reads nothing below /proc.
 _MEMORY_FILES = "tls/keys.py"
+_REGULAR_FILES = "regular_files.py"
 _PRINTS = "cli/output.py"
 _LOGS = "logs.py"
 _ERRORS = "errors.py"
@@ -104,7 +105,7 @@ def _may_name_proc(file: str, text: str) -> bool:
     # A message may mention /proc or /proc/PID; a path begins with /proc and has the number.
     return (
         file in (_PROC, _HOLDER)
-        or (file == _MEMORY_FILES and text.startswith("/proc/self/fd"))
+        or (file in (_MEMORY_FILES, _REGULAR_FILES) and text.startswith("/proc/self/fd"))
         or not text.startswith("/proc")
         or "/proc/PID" in text
     )
@@ -155,6 +156,7 @@ def test_a_file_that_breaks_a_rule_is_found(source: str, why: str) -> None:
     [
         (_PROC, "os.open(f'/proc/{pid}', 0)"),
         (_MEMORY_FILES, "path = f'/proc/self/fd/{number}'"),
+        (_REGULAR_FILES, "is_own = path.startswith('/proc/self/fd/')"),
         (_LOGS, "log = logging.getLogger(name)"),
         (_PRINTS, "click.echo(text)"),
         (_ERRORS, "class NewError(Exception):\n    def __str__(self): return printable(self.text)"),
