@@ -60,7 +60,7 @@ class End(Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes of the rest that ``flush`` has to send."""
+        """Bytes of the rest that ``flush`` has to send, ``owed`` among them."""
 
     def room(self) -> int:
         """How many bytes ``transmit`` can send now within the windows; none at 0 or less."""
@@ -104,7 +104,19 @@ class End(Protocol):
 class _Socket:
     """What both kinds do with their socket."""
 
-    __slots__ = ("_buffers", "_finishing", "_first", "_name", "_rest", "_size", "_waited", "ended", "owed", "sock")
+    __slots__ = (
+        "_buffers",
+        "_finishing",
+        "_first",
+        "_name",
+        "_rest",
+        "_size",
+        "_waited",
+        "ended",
+        "owed",
+        "sock",
+        "unsent",
+    )
 
     pushes = windowed = discards = False
 
@@ -114,18 +126,15 @@ class _Socket:
         """``first`` was read before; ``waited``: more may have arrived since the accept."""
         self.sock = sock
         self.ended = False
-        self.owed = 0
+        self.owed = self.unsent = 0
         self._name = name
         self._buffers = buffers
         self._first = first
         self._waited = waited
         self._size = SMALL
+        #: ``unsent`` is its length, asked for more often than it changes.
         self._rest: bytes | bytearray | memoryview = b""
         self._finishing = False
-
-    @property
-    def unsent(self) -> int:
-        return len(self._rest)
 
     def room(self) -> int:
         return LARGE
@@ -134,7 +143,7 @@ class _Socket:
         self._first = data + self._first
 
     def flush(self) -> bool:
-        rest, self._rest = self._rest, b""
+        rest, self._rest, self.unsent = self._rest, b"", 0
         if not self._put(rest):
             return False
         self.owed = 0
@@ -152,10 +161,11 @@ class _Socket:
             raise EndedError(Outcome.RESET, f"{self._name} broke off: {error}")
 
     def _put(self, data: bytes | bytearray | memoryview) -> bool:
-        if self._rest:
+        if self.unsent:
             if not isinstance(self._rest, bytearray):
                 self._rest = bytearray(self._rest)
             self._rest += data
+            self.unsent += len(data)
             return False
         try:
             sent = self.sock.send(data, _WITH_FIN if self._finishing else 0) if data else 0
@@ -164,6 +174,7 @@ class _Socket:
         except OSError as error:
             raise EndedError(Outcome.RESET, f"{self._name} takes no more: {error}") from error
         if sent < len(data):
+            self.unsent = len(data) - sent
             self._rest = _keep_rest(data, sent)
             return False
         if self._finishing:
@@ -213,7 +224,7 @@ class PlainEnd(_Socket):
 
     def finish(self, last: bool = False) -> bool:
         self._finishing = True
-        if self._rest:
+        if self.unsent:
             return False
         if not last:  # closing sends the same FIN, which saves a system call for each stream of a tunnel
             self._shut()

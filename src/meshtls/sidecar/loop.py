@@ -79,22 +79,20 @@ class SharedSelector(selectors.BaseSelector):
         """Returns asyncio's ready descriptors, or none at the end of ``timeout``, in seconds, or when the poller's
         sockets left the loop something to do.
         """
-        keys, ours, its = self._keys, [], []
+        keys, ours = self._keys, []
         until = monotonic() + timeout if timeout else None
         self.due = timeout == 0
         while True:
-            for event in self.epoll.poll(timeout, BATCH):
-                key = keys.get(event[0])
-                if key is None:
-                    its.append(event)
-                else:
-                    ours.append((key, _ready(event[1]) & key.events))
+            its = self.epoll.poll(timeout, BATCH)
+            # Mostly all are the poller's, which is found out in C: a look at each in Python costs as much as the wait.
+            if not keys.keys().isdisjoint(dict(its)):
+                ours = [(keys[fd], _ready(ready) & keys[fd].events) for fd, ready in its if fd in keys]
+                its = [event for event in its if event[0] not in keys]
             if not its or self.guest is None:
                 return ours
             self.guest.serve(its)
             if ours or self.due:
                 return ours
-            its.clear()
             if until is not None:
                 timeout = until - monotonic()
                 if timeout <= 0:

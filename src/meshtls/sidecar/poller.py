@@ -141,6 +141,9 @@ class EpollPoller:
                     with contextlib.suppress(OSError):
                         self.epoll.unregister(fd)
                     continue
+                if ready == _READ and watched.read is not None:  # mostly: bytes, and no error
+                    watched.read()
+                    continue
                 if watched.read is None and not (watched.write is not None and ready & ~_READ):
                     self._on_unwanted(fd, watched, ready)
                     continue

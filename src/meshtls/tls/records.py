@@ -122,9 +122,11 @@ class TlsRecords:
         incoming, read, done = self._in, self._records.read, 0
         incoming.write(cipher)
         try:
-            while incoming.pending and not self.peer_closed:
-                count = read(MAX_RECORD, into[done:])
-                done += count
+            if not self.peer_closed:
+                count = done = read(MAX_RECORD, into)  # mostly all of it
+                while count and incoming.pending:
+                    count = read(MAX_RECORD, into[done:])
+                    done += count
                 if not count:
                     self._close_by_peer()
         except ssl.SSLWantReadError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 import msgspec
@@ -155,6 +155,16 @@ class HttpFilter(Protocol):
     unwritable: str
     #: What is wrong with the app, where it did not answer what it got; empty as long as nothing is.
     app_fault: str
+
+    @property
+    def queued_for_app(self) -> Sized:
+        """Empty if there is nothing to take for the app. An attribute, since it is asked for more often than there is
+        something, and a call would cost as much as the taking.
+        """
+
+    @property
+    def queued_for_client(self) -> Sized:
+        """The same for the client."""
 
     def from_client(self, data: bytes | memoryview) -> None: ...
 

@@ -81,8 +81,8 @@ def _element(config: InboundConfig, request: Request, peer: VerifiedPeer) -> str
 class RequestJudge:
     """A Judge (``wire/http.py``) for the requests of one connection, or of one stream of a tunnel.
 
-    ``prove`` is called with each request that is allowed, and may raise EndedError, which ends the connection. ``fail``
-    ends it with an error of a ruling that came late. What comes late is stopped by what the call returns.
+    ``prove`` is called with the first request that is allowed, and may raise EndedError, which ends the connection.
+    ``fail`` ends it with an error of a ruling that came late. What comes late is stopped by what the call returns.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class RequestJudge:
         self._services = runtime.services
         self._tracer = runtime.tracer
         self._prove = prove
+        self._proven = False
         self._fail = fail
         self._client_cert = client_cert
         self._proxies = proxies
@@ -131,7 +132,9 @@ class RequestJudge:
         self._security = Security.PLAINTEXT if request.peer is None else Security.MUTUAL_TLS
 
     def __call__(self, http: HttpRequest, answer: Answer) -> Cancel | None:
-        rules = self._current_rules()
+        rules = self._gate.rules
+        if rules is not self._rules:
+            self._take_rules(rules)
         known = self._known.get(http)
         if known is not None and self._services.now.authenticator is None:
             self._forward_known(http, known, answer)
@@ -174,7 +177,8 @@ class RequestJudge:
             self._reporter.request(self._connection, result)
 
     def _forward_known(self, http: HttpRequest, known: Known, answer: Answer) -> None:
-        self._prove()
+        if not self._proven:
+            self._prove_once()
         if not self._reporter.wants_requests:
             answer(known.unreported)
             return
@@ -182,8 +186,8 @@ class RequestJudge:
         if self._tracer is not None:
             trace = self._trace(http)
             forwarded = _traced(forwarded, trace)
-        again = Repeated(self, known, self._connection.clock.now(), time.monotonic(), trace)
-        answer(Forward(forwarded, again.answered, (), self._stand))
+        answered = partial(self._answered_again, known, self._connection.clock.now(), time.monotonic(), trace)
+        answer(Forward(forwarded, answered, (), self._stand))
 
     def close(self) -> None:
         """Rule on nothing more."""
@@ -286,12 +290,17 @@ class RequestJudge:
         if not one.decision.allowed:
             self._refuse(one, Refuse(403, DENIED_TEXT))
             return
-        self._prove()
+        if not self._proven:
+            self._prove_once()
         forwarded = one.http
         if one.repeats is not None:
             unreported = Forward(forwarded, partial(self._note_tunnel, one), stands=self._stand)
             self._known.keep(one.repeats, Known(one, unreported, self._asks_for_tunnel(forwarded)))
         one.give(Forward(_traced(forwarded, one.trace), partial(self._answered, one), one.added, self._stand))
+
+    def _prove_once(self) -> None:
+        self._prove()
+        self._proven = True
 
     def _trace(self, http: HttpRequest) -> RequestTrace | None:
         return None if self._tracer is None else self._tracer.of_request(self._connection, http.headers)
@@ -299,16 +308,18 @@ class RequestJudge:
     def _answered(self, one: Judged, status: int) -> Tunnel | None:
         tunnel = self._note_tunnel(one, status)
         if self._reporter.wants_requests:
-            self._report(one, one, status)
+            self._report(one, status, one.started, one.began, one.trace)
         return tunnel
 
-    def answered_again(self, again: Repeated, status: int) -> Tunnel | None:
-        """As ``_answered``."""
-        tunnel, known = None, again.known
+    def _answered_again(
+        self, known: Known, started: datetime, began: float, trace: RequestTrace | None, status: int
+    ) -> Tunnel | None:
+        """As ``_answered``, for one more request like one that is known: when it came, and its trace, are its own."""
+        tunnel = None
         if known.asks_for_tunnel or status == _SWITCHING:
             tunnel = self._note_tunnel(known.judged, status)
         if self._reporter.wants_requests:
-            self._report(known.judged, again, status)
+            self._report(known.judged, status, started, began, trace)
         return tunnel
 
     def _note_tunnel(self, one: Judged, status: int) -> Tunnel | None:
@@ -346,12 +357,16 @@ class RequestJudge:
     def _current_rules(self) -> WorkloadPolicies | None:
         rules = self._gate.rules
         if rules is not self._rules:
-            self._rules = rules
-            self._stand = partial(_has_rules, self._gate, rules)
-            self._known.clear()
-            self._narrow_by_client.clear()
-            self._narrow = rules.narrow(self._request) if rules is not None else None
+            self._take_rules(rules)
         return rules
+
+    def _take_rules(self, rules: WorkloadPolicies | None) -> None:
+        """The policies have changed: forget what the earlier ones ruled."""
+        self._rules = rules
+        self._stand = partial(_has_rules, self._gate, rules)
+        self._known.clear()
+        self._narrow_by_client.clear()
+        self._narrow = rules.narrow(self._request) if rules is not None else None
 
     def _policies(self, client: str | None) -> NarrowPolicies | None:
         """The present policies, for the client that x-forwarded-for names, if it is read."""
@@ -371,24 +386,29 @@ class RequestJudge:
 
     def _refuse(self, one: Judged, refusal: Refuse) -> None:
         if self._reporter.wants_requests:
-            self._report(one, one, refusal.status)
+            self._report(one, refusal.status, one.started, one.began, one.trace)
         one.give(refusal)
 
-    def _report(self, one: Judged, timed: Judged | Repeated, status: int) -> None:
-        """``timed`` says when this request came, where ``one`` is an earlier one that it repeats."""
+    def _report(self, one: Judged, status: int, started: datetime, began: float, trace: RequestTrace | None) -> None:
+        """``one`` may be an earlier request that this one, of this time and with this trace, repeats."""
         http = one.http
-        ms = (time.monotonic() - timed.began) * 1000
-        context = self._context_of(one, self.unwritable() if status == _UNWRITABLE else "")
-        result = RequestResult(context, timed.started, http.method, http.host, http.path, status, ms, timed.trace)
+        ms = (time.monotonic() - began) * 1000
+        fault = self.app_fault() if one.decision.allowed else ""
+        unwritable = self.unwritable() if status == _UNWRITABLE else ""
+        context = one.context
+        if context is None or fault or unwritable or self.unreachable is not None:
+            context = self._context_of(one, fault, unwritable)
+        result = RequestResult(context, started, http.method, http.host, http.path, status, ms, trace)
         self._reporter.request(self._connection, result)
 
-    def _context_of(self, one: Judged, unwritable: str) -> RequestContext:
+    def _context_of(self, one: Judged, fault: str, unwritable: str) -> RequestContext:
+        """``fault``: what is wrong with the app. ``unwritable``: why the request could not be written for it."""
         decision = one.decision
-        fault = self.app_fault() if decision.allowed else ""
         alone = not one.shadow and not one.audit and self.unreachable is None and not fault and not unwritable
         if alone:
             known = self._contexts.get(id(decision))
             if known is not None and known[0] is decision:
+                one.context = known[1]
                 return known[1]
         outcome = Outcome.OK if decision.allowed else one.denied
         detail: str | LazyText = decision.reason if decision.allowed else decision.words
@@ -401,6 +421,7 @@ class RequestJudge:
         context = self._new_context(outcome, detail, ruled_by(decision, one.shadow, one.audit))
         if alone and decision.allowed:
             self._contexts.keep(id(decision), (decision, context))
+            one.context = context
         return context
 
     def _new_context(self, outcome: Outcome, detail: str | LazyText, ruled: Ruled = UNRULED) -> RequestContext:
@@ -443,7 +464,8 @@ def _note_others(one: Judged, rules: WorkloadPolicies, narrow: NarrowPolicies) -
 class Judged(msgspec.Struct, eq=False):
     """One request: what is known of it, and what is reported. ``changed`` is what the providers made of it, ``added``
     what they add to the app's answer. ``repeats``: nothing but this head, as it came, and the policies decide on it.
-    ``client``: the address that x-forwarded-for names, where it is read.
+    ``client``: the address that x-forwarded-for names, where it is read. ``context``: what was reported of an earlier
+    request that it repeats, as long as nothing is wrong with the app.
     """
 
     http: HttpRequest
@@ -462,6 +484,7 @@ class Judged(msgspec.Struct, eq=False):
     audit: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     client: str | None = None
     trace: RequestTrace | None = None
+    context: RequestContext | None = None
 
     def give(self, ruling: Ruling) -> None:
         """Answer once. The answer is let go before: it leads to the exchange, which keeps the ruling, which leads
@@ -487,23 +510,3 @@ class Known(NamedTuple):
     judged: Judged
     unreported: Forward
     asks_for_tunnel: bool
-
-
-class Repeated:
-    """One more request like one that is known: what is its own. ``answered`` is its Forward's; ``started``, ``began``
-    and ``trace`` are as in ``Judged``.
-    """
-
-    __slots__ = ("_judge", "began", "known", "started", "trace")
-
-    def __init__(
-        self, judge: RequestJudge, known: Known, started: datetime, began: float, trace: RequestTrace | None
-    ) -> None:
-        self._judge = judge
-        self.known = known
-        self.started = started
-        self.began = began
-        self.trace = trace
-
-    def answered(self, status: int) -> Tunnel | None:
-        return self._judge.answered_again(self, status)

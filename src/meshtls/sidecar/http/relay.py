@@ -21,6 +21,8 @@ __all__ = ["HttpRelay"]
 
 _CLIENT_READ, _CLIENT_WRITE, _APP_READ, _APP_WRITE = 1, 2, 4, 8
 _ANY_OF_CLIENT, _ANY_OF_APP = _CLIENT_READ | _CLIENT_WRITE, _APP_READ | _APP_WRITE
+#: What is watched between two messages.
+_BOTH_READ = _CLIENT_READ | _APP_READ
 
 
 class HttpRelay:
@@ -28,10 +30,14 @@ class HttpRelay:
     None if all was answered. ``dial`` is called when the app is wanted, and is answered by ``connected`` or
     ``unreachable``, at once or later.
 
-    - ``last``: when a byte last moved, by ``now``, in seconds of a monotonic clock.
+    - ``last``: when a byte last moved, in seconds of the loop's clock: mostly the time of the poller's wake-up, as in
+      the plain relay.
     - ``over``: ``on_end`` was called, and neither end is watched any more.
 
     Callbacks catch every exception and end the relay with it: raised, it would end the poller's whole batch.
+
+    What arrives from either side takes few calls here, ``_on_client_readable`` or ``_on_app_readable`` and ``_turn``,
+    although they are long: each HTTP request pays for them, and a call costs as much as a few lines.
     """
 
     __slots__ = (
@@ -46,6 +52,7 @@ class HttpRelay:
         "_flow",
         "_on_end",
         "_poller",
+        "_pushes",
         "_told_app_end",
         "_told_client_end",
         "_turning",
@@ -66,8 +73,9 @@ class HttpRelay:
         on_end: Callable[[Exception | None], None],
         now: Callable[[], float],
     ) -> None:
-        """``make_filter`` is given what the filter calls after a late ruling."""
+        """``make_filter`` is given what the filter calls after a late ruling. ``now``: the loop's time."""
         self._client = client
+        self._pushes = client.pushes
         self._app: End | None = None
         self._flow = flow
         self._poller = poller
@@ -93,7 +101,7 @@ class HttpRelay:
         """The app was dialled."""
         self._dialling = False
         self._app = app
-        self._guarded(_nothing)
+        self._guarded(self._begin_app)
 
     def unreachable(self) -> None:
         """The app could not be dialled."""
@@ -121,13 +129,48 @@ class HttpRelay:
     # -- what happens --
 
     def _on_client_readable(self) -> None:
-        self._guarded(self._receive_from_client)
+        # As ``_guarded`` with a step of its own.
+        if self.over:
+            return
+        before, self._turning = self._turning, True
+        try:
+            data = self._client.receive(LARGE)
+            if data is not None:
+                self.last = self._poller.now
+                self._flow.bytes_in += len(data)
+                self._filter.from_client(data)
+            if not before:
+                while self._turn():
+                    pass
+        except Exception as error:  # noqa: BLE001  # see above
+            self.end(error)
+        finally:
+            self._turning = before
+
+    def _on_app_readable(self) -> None:
+        app = self._app
+        if self.over or app is None:
+            return
+        before, self._turning = self._turning, True
+        try:
+            try:
+                data = app.receive(LARGE)
+            except EndedError as error:
+                self._lose_app(app, error)
+            else:
+                if data is not None:
+                    self.last = self._poller.now
+                    self._filter.from_app(data)
+            if not before:
+                while self._turn():
+                    pass
+        except Exception as error:  # noqa: BLE001  # see above
+            self.end(error)
+        finally:
+            self._turning = before
 
     def _on_client_writable(self) -> None:
         self._guarded(self._flush_client)
-
-    def _on_app_readable(self) -> None:
-        self._guarded(self._receive_from_app)
 
     def _on_app_writable(self) -> None:
         self._guarded(self._flush_app)
@@ -151,7 +194,8 @@ class HttpRelay:
         try:
             step()
             if not before:
-                self._go_on()
+                while self._turn():
+                    pass
         except Exception as error:  # noqa: BLE001  # see above
             self.end(error)
         finally:
@@ -161,17 +205,18 @@ class HttpRelay:
         """What arrived before the relay began."""
         data = self._client.first(LARGE)
         if data:
-            self._pass_to_filter(data)
+            self.last = self.now()
+            self._flow.bytes_in += len(data)
+            self._filter.from_client(data)
 
-    def _receive_from_client(self) -> None:
-        data = self._client.receive(LARGE)
-        if data is not None:
-            self._pass_to_filter(data)
-
-    def _pass_to_filter(self, data: bytes | memoryview) -> None:
-        self.last = self.now()
-        self._flow.bytes_in += len(data)
-        self._filter.from_client(data)
+    def _begin_app(self) -> None:
+        """The requests that waited for the app go on, unless they are judged again."""
+        app, data = self._app, self._filter.for_app()
+        if app is not None and data:
+            try:
+                app.transmit(data)
+            except EndedError as error:
+                self._lose_app(app, error)
 
     def _check_app(self) -> None:
         app = self._app
@@ -180,19 +225,6 @@ class HttpRelay:
                 app.check()
             except EndedError as error:
                 self._lose_app(app, error)
-
-    def _receive_from_app(self) -> None:
-        app = self._app
-        if app is None:
-            return
-        try:
-            data = app.receive(LARGE)
-        except EndedError as error:
-            self._lose_app(app, error)
-            return
-        if data is not None:
-            self.last = self.now()
-            self._filter.from_app(data)
 
     def _lose_app(self, app: End, error: EndedError) -> None:
         """Its connection broke: pass on what it had sent before, and let the filter answer in its place. Raises the
@@ -211,7 +243,7 @@ class HttpRelay:
         before = self._client.unsent
         self._client.flush()
         if self._client.unsent < before:
-            self.last = self.now()  # a slow reader that leaves a rest is not idle
+            self.last = self._poller.now  # a slow reader that leaves a rest is not idle
 
     def _flush_app(self) -> None:
         app = self._app
@@ -223,63 +255,82 @@ class HttpRelay:
                 self._lose_app(app, error)
                 return
             if app.unsent < before:
-                self.last = self.now()
+                self.last = self._poller.now
 
     # -- what follows --
 
-    def _go_on(self) -> None:
-        while not self.over and self._turn():
-            pass
-
     def _turn(self) -> bool:
-        """True if it has to be repeated: a stream's bytes were kept while the client was not read."""
-        filter_, client = self._filter, self._client
-        kept = client.pushes and not self._watched & _CLIENT_READ
+        """Pass on the ends, write what the filter has, and watch each end for what it is now waited for.
+
+        True if it has to be repeated: a stream's bytes were kept while the client was not read.
+        """
+        if self.over:
+            return False
+        filter_, client, app = self._filter, self._client, self._app
+        kept = self._pushes and not self._watched & _CLIENT_READ
         if client.ended and not self._told_client_end and not kept:
             self._told_client_end = True
             filter_.client_ended()
-        if filter_.wants_app and self._app is None and not self._dialling and not self._app_lost:
-            self._dialling = True
-            self._dial()
-        app = self._app
-        if app is not None and app.ended and not self._told_app_end:
+        if app is None:
+            if filter_.wants_app and not self._dialling and not self._app_lost:
+                self._dialling = True
+                self._dial()
+                if self.over:
+                    return False
+                app = self._app
+        elif app.ended and not self._told_app_end:
             self._told_app_end = True
             filter_.app_ended()
-        self._write(client, app)
-        app = self._app
-        if filter_.app_finished or filter_.client_finished:
-            self._finish_sides()
-            if self.over:
-                return False
-        if client.pushes:
-            client.settle(self._app.unsent if self._app is not None else 0)
-        self._watch()
-        if kept and self._watched & _CLIENT_READ:
-            self._take_early()
-            return True
-        return False
 
-    def _write(self, client: End, app: End | None) -> None:
-        """Write what the filter has for the sides that have no rest."""
-        filter_ = self._filter
         to_client, to_app = not client.unsent, app is not None and not app.unsent and not self._app_done
-        moved = True
-        while moved:  # what one side took may be credit for the other, or make room for more
-            moved = False
+        while True:  # what one side took may be credit for the other, or make room for more
             # The app's side first: a request that is judged again then may be answered here.
-            if to_app and app is not None and (data := filter_.for_app()):
-                moved = True
+            if to_app and app is not None and filter_.queued_for_app:
                 try:
-                    to_app = app.transmit(data)
+                    to_app = app.transmit(filter_.for_app())
                 except EndedError as error:
                     self._lose_app(app, error)
-                    to_app = False
-            if to_client and (data := filter_.for_client()):
-                moved = True
+                    app, to_app = None, False
+            elif to_client and filter_.queued_for_client:
+                data = filter_.for_client()
                 self._flow.bytes_out += len(data)
                 if client.windowed:
                     client.room()  # ``transmit`` goes by it
                 to_client = client.transmit(data)
+            else:
+                break
+        if filter_.app_finished or filter_.client_finished:
+            self._finish_sides()
+            app = self._app
+        if self.over:
+            return False
+        if self._pushes:
+            client.settle(app.unsent if app is not None else 0)
+
+        wanted = 0
+        if app is not None:
+            if app.unsent:
+                wanted = _APP_WRITE
+            if filter_.reads_app and not client.unsent and not app.ended:
+                wanted |= _APP_READ
+        if client.unsent:
+            wanted |= _CLIENT_WRITE
+        # A stream that has ended may have bytes that were kept.
+        open_ = not client.ended or (self._pushes and not self._told_client_end)
+        if (
+            filter_.reads_client
+            and open_
+            and not wanted & _APP_WRITE
+            and not self._dialling
+            and client.owed <= MAX_OWED
+        ):
+            wanted |= _CLIENT_READ
+        if wanted != _BOTH_READ or self._watched != _BOTH_READ:
+            self._watch(wanted)
+        if kept and wanted & _CLIENT_READ:
+            self._take_early()
+            return True
+        return False
 
     def _finish_sides(self) -> None:
         """Pass on the ends."""
@@ -297,24 +348,8 @@ class HttpRelay:
             if not client.unsent:
                 self.end(None)
 
-    def _watch(self) -> None:
-        """Watch each end for what it is now waited for."""
-        filter_, client, app = self._filter, self._client, self._app
-        wanted = 0
-        # Each is asked for once, since these are most of what a turn costs.
-        client_rest, app_rest, owed = client.unsent, app is not None and app.unsent, client.owed
-        if client_rest or owed:
-            wanted |= _CLIENT_WRITE
-        held = app_rest or self._dialling
-        # A stream that has ended may have bytes that were kept.
-        open_ = not client.ended or (client.pushes and not self._told_client_end)
-        if filter_.reads_client and not held and open_ and owed <= MAX_OWED:
-            wanted |= _CLIENT_READ
-        if app is not None:
-            if app_rest:
-                wanted |= _APP_WRITE
-            if filter_.reads_app and not client_rest and not app.ended:
-                wanted |= _APP_READ
+    def _watch(self, wanted: int) -> None:
+        app = self._app
         changed, self._watched = self._watched ^ wanted, wanted
         if changed & _ANY_OF_CLIENT or not wanted & _ANY_OF_CLIENT:
             self._watch_client(wanted)

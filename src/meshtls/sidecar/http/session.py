@@ -55,7 +55,7 @@ class HttpSession:
         """``connection`` is admitted. ``start`` is what the client's first bytes show. HTTP/2 has its filter, if the
         listener takes it. Everything else goes to HTTP/1's, which refuses what is not HTTP/1.
 
-        ``prove`` is called for each allowed request, ``on_dialled`` with the app's socket before it is used.
+        ``prove`` is called for the first allowed request, ``on_dialled`` with the app's socket before it is used.
         """
         self._deps = deps
         self._connection = connection

@@ -117,15 +117,15 @@ class Http1Filter:
         self._remaining = 0
         self._chunks: ChunkedBody | None = None
 
-        self._for_app: list[bytes] = []
+        self.queued_for_app: list[bytes] = []
         self._for_app_size = 0
         #: The app is connected. Until then the first allowed request waits.
         self._app_begun = False
-        #: Where the current request begins in ``_for_app``; None if the app has its beginning already.
+        #: Where the current request begins in ``queued_for_app``; None if the app has its beginning already.
         self._begins_at: int | None = None
         self._was_wanted = False
 
-        self._for_client: list[bytes] = []
+        self.queued_for_client: list[bytes] = []
         self._for_client_size = 0
         self._app_held = bytearray()
         #: Of the answer that is passing: None before its head; and what of its body is missing.
@@ -145,10 +145,10 @@ class Http1Filter:
     def for_app(self) -> bytes:
         if not self._app_begun and self.wants_app:
             self._begin_app()
-        taken = self._for_app
+        taken = self.queued_for_app
         if not taken:
             return b""
-        self._for_app = []
+        self.queued_for_app = []
         self._begins_at = None
         if self._for_app_size >= _HIGH_WATER:
             self._for_app_size = 0
@@ -157,10 +157,10 @@ class Http1Filter:
         return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def for_client(self) -> bytes:
-        taken = self._for_client
+        taken = self.queued_for_client
         if not taken:
             return b""
-        self._for_client = []
+        self.queued_for_client = []
         if self._for_client_size >= _HIGH_WATER:
             self._for_client_size = 0
             self._settle()
@@ -170,9 +170,7 @@ class Http1Filter:
     # -- from the client --
 
     def from_client(self, data: bytes | memoryview) -> None:
-        if type(data) is not bytes:
-            data = bytes(data)
-        self._run(data)
+        self._run(bytes(data))
         self._settle()
 
     def client_ended(self) -> None:
@@ -220,7 +218,13 @@ class Http1Filter:
                 if len(self._queue) >= self._limits.pipelined:
                     return at
                 end = data.find(END, at)
-                if data.startswith(b"\r\n", at) and not self._skipped_line:
+                section = data[at:end]
+                head = self._client_heads.get(section) if end >= 0 else None
+                if head is not None:  # seen before, so it begins with no empty line
+                    self._scanned, self._skipped_line = 0, False
+                    self._take_head(head)
+                    at = end + len(END)
+                elif data.startswith(b"\r\n", at) and not self._skipped_line:
                     self._scanned, self._skipped_line = 0, True  # RFC 9112, section 2.2
                     at += 2
                 elif end < 0:
@@ -228,7 +232,7 @@ class Http1Filter:
                     return size if self._reads is _NOTHING else at
                 else:
                     self._scanned, self._skipped_line = 0, False
-                    self._take_head(data[at:end])
+                    self._read_head(section)
                     at = end + len(END)
             elif reads is _BODY:
                 at = self._take_body(data, at)
@@ -254,16 +258,17 @@ class Http1Filter:
             return
         self._scanned = max(len(section) - len(END) + 1, 0)
 
-    def _take_head(self, section: bytes) -> None:
-        head = self._client_heads.get(section)
-        if head is None:
-            try:
-                head = request_of(section, self._limits, self._client_fields)
-            except MessageError as error:
-                self._break(error, section)
-                return
-            if len(section) <= _LONGEST_REMEMBERED:
-                self._client_heads.keep(section, head)
+    def _read_head(self, section: bytes) -> None:
+        try:
+            head = request_of(section, self._limits, self._client_fields)
+        except MessageError as error:
+            self._break(error, section)
+            return
+        if len(section) <= _LONGEST_REMEMBERED:
+            self._client_heads.keep(section, head)
+        self._take_head(head)
+
+    def _take_head(self, head: RequestHead) -> None:
         exchange = Exchange(head, self._ruled, not head.persists)
         self._queue.append(exchange)
         self._reads = _RULING
@@ -276,11 +281,12 @@ class Http1Filter:
             if isinstance(ruling, Forward) and ruling.answered is not None:
                 ruling.answered(0)
             return
-        if isinstance(ruling, Forward) and not self._app_begun:
-            exchange.stage, exchange.answered = _FORWARDED, ruling.answered
-            self.wants_app = True
-        elif isinstance(ruling, Forward):
-            self._forward(exchange, ruling)
+        if isinstance(ruling, Forward):
+            if self._app_begun:
+                self._forward(exchange, ruling)
+            else:
+                exchange.stage, exchange.answered = _FORWARDED, ruling.answered
+                self.wants_app = True
         elif ruling is not None:
             self._refuse(exchange, ruling)
         if not self._running:
@@ -319,7 +325,7 @@ class Http1Filter:
             self._refuse(exchange, Refuse(error.status, f"{error}\n"))
             return
         exchange.stage = _FORWARDED
-        self._begins_at, self._was_wanted = len(self._for_app), self.wants_app
+        self._begins_at, self._was_wanted = len(self.queued_for_app), self.wants_app
         self._put_app(data)
         self.wants_app = True
         if head.length:
@@ -448,8 +454,8 @@ class Http1Filter:
             self._finish()
             return
         if self._begins_at is not None:
-            del self._for_app[self._begins_at :]
-            self._for_app_size = sum(map(len, self._for_app))
+            del self.queued_for_app[self._begins_at :]
+            self._for_app_size = sum(map(len, self.queued_for_app))
             self.wants_app = self._was_wanted
         exchange.tell(error.status)
         exchange.refusal, exchange.stage, exchange.closes = _answer_to(error), _REFUSED, True
@@ -468,8 +474,7 @@ class Http1Filter:
     # -- from the app --
 
     def from_app(self, data: bytes | memoryview) -> None:
-        if type(data) is not bytes:
-            data = bytes(data)
+        data = bytes(data)
         if self._reads is _TUNNEL:
             self._put_client(data)
         elif not self.client_finished:
@@ -563,10 +568,10 @@ class Http1Filter:
             elif answer.length == TO_THE_END:
                 at, done = size, False
             else:
-                taken = min(self._answer_remaining, size - at)
-                at += taken
-                self._answer_remaining -= taken
-                done = not self._answer_remaining
+                left = self._answer_remaining - (size - at)
+                done = left <= 0
+                at = size + left if done else size
+                self._answer_remaining = left
             if done:
                 self._put_client(data[start:at] if at - start < size else data)
                 start = at
@@ -658,11 +663,11 @@ class Http1Filter:
     # -- both --
 
     def _put_app(self, data: bytes) -> None:
-        self._for_app.append(data)
+        self.queued_for_app.append(data)
         self._for_app_size += len(data)
 
     def _put_client(self, data: bytes) -> None:
-        self._for_client.append(data)
+        self.queued_for_client.append(data)
         self._for_client_size += len(data)
 
     def _finish(self) -> None:
@@ -688,9 +693,9 @@ class Http1Filter:
         else:
             may = reads is not _RULING and reads is not _SWITCH
         # Refusals are for the client at once: one that sends requests and reads nothing must not fill our memory.
-        room = self._for_app_size < _HIGH_WATER and self._for_client_size < _HIGH_WATER
-        self.reads_client = may and room and not self._client_ended
-        self.reads_app = self.wants_app and not self.client_finished and self._for_client_size < _HIGH_WATER
+        room = self._for_client_size < _HIGH_WATER
+        self.reads_client = may and room and self._for_app_size < _HIGH_WATER and not self._client_ended
+        self.reads_app = room and self.wants_app and not self.client_finished
 
     def _settle_client_end(self) -> None:
         """The client has ended: wait for the answers. Many apps take the end of a connection for its failure, so the

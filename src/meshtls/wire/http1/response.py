@@ -22,16 +22,14 @@ _SWITCHING, _FIRST_FINAL, _OK, _FIRST_REDIRECT, _NO_CONTENT, _NOT_MODIFIED = 101
 
 
 class ResponseHead(msgspec.Struct, gc=False):
-    """``length`` is the body's, or CHUNKED, TO_THE_END or TUNNEL. ``persists``: the connection goes on afterwards."""
+    """``length`` is the body's, or CHUNKED, TO_THE_END or TUNNEL. ``persists``: the connection goes on afterwards.
+    ``final``: no other response to this request follows.
+    """
 
     status: int
     length: int
-    persists: bool = True
-
-    @property
-    def final(self) -> bool:
-        """No other response to this request follows."""
-        return self.status >= _FIRST_FINAL or self.length == TUNNEL
+    persists: bool
+    final: bool
 
 
 def response_of(
@@ -85,4 +83,4 @@ def response_of(
         length = 0
     if length == TO_THE_END:
         persists = False
-    return ResponseHead(status, length, persists)
+    return ResponseHead(status, length, persists, status >= _FIRST_FINAL or length == TUNNEL)

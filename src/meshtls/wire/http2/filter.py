@@ -14,7 +14,7 @@ from functools import partial
 from meshtls.wire.http import Forward, HttpLimits, Judge, OnUnjudged, Refuse, Ruling, UnjudgedRequest
 from meshtls.wire.http2.downstream import Downstream
 from meshtls.wire.http2.exchange import Exchange, Phase, Turn
-from meshtls.wire.http2.flow import Flow
+from meshtls.wire.http2.flow import FULL, Flow
 from meshtls.wire.http2.frames import ErrorCode, ProtocolError, check_flood
 from meshtls.wire.http2.requests import RequestHead, forward_block
 from meshtls.wire.http2.responses import FIRST_FINAL, ResponseHead, refusal_block
@@ -67,6 +67,7 @@ class Http2Filter:
         self._limits = limits or HttpLimits()
         self._client = Downstream(_FromClient(self), self._limits)
         self._app = Upstream(_FromApp(self), self._limits)
+        self.queued_for_client, self.queued_for_app = self._client.outgoing, self._app.outgoing
         #: Allowed requests for which the app's connection has no room yet.
         self._waiting: deque[Exchange] = deque()
         self._taken_back = self._answered = 0
@@ -183,8 +184,9 @@ class Http2Filter:
     # -- rulings --
 
     def _requested(self, stream: HttpStream, head: RequestHead, ended: bool) -> None:
-        flow = None if ended else Flow(self._client, stream, head.length)
-        stream.feeds = flow
+        flow = None
+        if not ended:
+            flow = stream.feeds = Flow(self._client, stream, head.length)
         exchange = stream.exchange = Exchange(stream, head, flow, head.connects)
         if head.refusal is not None:
             request, refusal = head.request, head.refusal
@@ -200,7 +202,8 @@ class Http2Filter:
             self._on_unjudged(request)
 
     def _ruled(self, exchange: Exchange, ruling: Ruling) -> None:
-        exchange.cancel = None
+        if exchange.cancel is not None:
+            exchange.cancel = None
         if exchange.phase is not _JUDGING:
             # It was reset meanwhile, or had its ruling.
             if isinstance(ruling, Forward) and ruling is not exchange.forward and ruling.answered is not None:
@@ -239,7 +242,9 @@ class Http2Filter:
         self._ask(exchange)
 
     def _ask(self, exchange: Exchange) -> None:
-        exchange.cancel = self._judge(exchange.head.request, partial(self._ruled, exchange))
+        cancel = self._judge(exchange.head.request, partial(self._ruled, exchange))
+        if cancel is not None:
+            exchange.cancel = cancel
 
     def _open(self, exchange: Exchange, forward: Forward) -> bool:
         """Send the head to the app, or refuse it; False if it has to wait."""
@@ -253,7 +258,8 @@ class Http2Filter:
         if head.protocol and app.expects is not Expects.SETTINGS and not app.peer.connect_protocol:
             self._refuse(exchange, _NO_PROTOCOL)
             return True
-        if not self._app_begun or app.full or not app.can_open or (head.protocol and not app.peer.connect_protocol):
+        full = len(app.outgoing) >= FULL
+        if not self._app_begun or full or not app.can_open or (head.protocol and not app.peer.connect_protocol):
             return False
         try:
             block = forward_block(head, forward.request, app.writer)
@@ -315,8 +321,11 @@ class Http2Filter:
         client.send_head(exchange.client, block, ended=ended)
         if not ended:
             bodiless = exchange.head.request.method == "HEAD" or head.status in (_NO_CONTENT, _NOT_MODIFIED)
-            flow = exchange.response = stream.feeds = Flow(self._app, stream, 0 if bodiless else head.length)
-            flow.start(client, exchange.client)
+            length = 0 if bodiless else head.length
+            # It has nothing to send yet: started as it is made.
+            exchange.response = stream.feeds = exchange.client.fed = Flow(
+                self._app, stream, length, client, exchange.client
+            )
 
     # -- ends --
 
@@ -422,10 +431,11 @@ class _FromSide:
 
 
 class _FromClient(_FromSide):
-    __slots__ = ()
+    __slots__ = ("requested",)
 
-    def requested(self, stream: HttpStream, head: RequestHead, ended: bool) -> None:
-        self._filter._requested(stream, head, ended)
+    def __init__(self, owner: Http2Filter) -> None:
+        super().__init__(owner)
+        self.requested = owner._requested
 
     def unread(self, beginning: tuple[str, str, str], error: ProtocolError) -> None:
         self._filter._unjudged(UnjudgedRequest.of(*beginning, 0, f"{error.code.name}: {error}"))

@@ -92,7 +92,7 @@ class Flow(msgspec.Struct, eq=False):
         target, goal = self.target, self.goal
         if self.dropping or target is None or goal is None:
             return
-        if self.backlog or self.queued or target.full or not goal.sends:
+        if self.backlog or self.queued or len(target.outgoing) >= FULL or not goal.sends:
             self._queue()
         else:
             self._finish(target, goal)
@@ -127,10 +127,10 @@ class Flow(msgspec.Struct, eq=False):
         return Progress.MOVED if self.backlog or (self.ended is not None and not last) else Progress.RESTS
 
     def _finish(self, target: HttpSide, goal: HttpStream) -> None:
-        if self.ended == b"":
-            target.put(goal, b"", True)
-        elif self.ended is not None:
+        if self.ended:
             target.send_head(goal, self.ended, ended=True)
+        elif self.ended is not None:
+            target.put(goal, b"", True)
 
     def _keep(self, data: memoryview | bytes, count: int, ended: bool) -> None:
         if self.dropping:

@@ -215,7 +215,7 @@ class Multiplexer(Generic[S]):
                         self._check_expected(kind, flags, number)
                     if not kind:
                         self._on_data(flags, number, payload, length)
-                    elif kind < len(_HANDLERS):
+                    elif kind < _KINDS:
                         _HANDLERS[kind](self, flags, number, payload, length)
                 except ProtocolError as error:
                     if not error.stream_id:
@@ -435,6 +435,7 @@ _HANDLERS = (
     Multiplexer._on_window_update,
     Multiplexer._on_continuation,
 )
+_KINDS = len(_HANDLERS)
 
 
 def _widened(window: int, more: int, number: int) -> int:

@@ -29,6 +29,8 @@ __all__ = ["HttpBounds", "HttpSide", "HttpStream"]
 
 # Members that each request needs: reading one from its enum takes longer than a call (until Python 3.12).
 _BY_US, _RESTS, _MOVED = Ended.BY_US, Progress.RESTS, Progress.MOVED
+_LAST_HEADERS = END_HEADERS | END_STREAM
+_NO_EXCHANGE = cast("Exchange", None)
 #: Bytes that are kept for slow readers on one connection. Above that, its window is returned only for what they took.
 _KEPT = 1 << 22
 
@@ -50,7 +52,7 @@ class HttpStream(Stream, eq=False):
     """
 
     #: Set as soon as there is one, which is before anybody asks for it.
-    exchange: Exchange = cast("Exchange", None)
+    exchange: Exchange = _NO_EXCHANGE
     feeds: Flow | None = None
     fed: Flow | None = None
 
@@ -59,7 +61,7 @@ class HttpStream(Stream, eq=False):
         each request would be left to the garbage collector.
         """
         self.feeds = self.fed = None
-        self.exchange = cast("Exchange", None)
+        self.exchange = _NO_EXCHANGE
 
 
 class _Pressure:
@@ -87,11 +89,6 @@ class HttpSide(Multiplexer[HttpStream]):
         self._turns: deque[Flow] = deque()
 
     @property
-    def full(self) -> bool:
-        """Too much waits to be written."""
-        return len(self.outgoing) >= FULL
-
-    @property
     def waits(self) -> bool:
         """Some flow waits for its turn."""
         return bool(self._turns)
@@ -110,7 +107,7 @@ class HttpSide(Multiplexer[HttpStream]):
 
     def send_head(self, stream: HttpStream, block: bytes, *, ended: bool) -> None:
         """Send HEADERS: a head, or trailers."""
-        flags = END_HEADERS | END_STREAM if ended else END_HEADERS
+        flags = _LAST_HEADERS if ended else END_HEADERS
         count = len(block)
         if count <= MIN_MAX_FRAME and not self._first_block:
             # As ``_send_block`` does it, inlined like the header of ``put``: there are five such frames in a call.
