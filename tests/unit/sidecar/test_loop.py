@@ -17,6 +17,7 @@ from meshtls.sidecar.loop import SharedSelector, new_loop, run, selector_of
 from meshtls.sidecar.poller import EpollPoller, LoopPoller
 from meshtls.sidecar.reactor import running_reactor
 from meshtls.sidecar.sockets import readable, receive, send_all
+from tests.support.waiting import until
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -195,6 +196,25 @@ def test_bytes_pass_through_the_poller_both_ways(pair: Pair) -> None:
             while len(got) < len(data):
                 got.extend(await receive(pair[1], poller))
         assert got == data
+
+    run(main())
+
+
+def test_sockets_of_the_poller_and_of_the_loop_that_are_ready_at_once_are_both_served(pair: Pair) -> None:
+    async def main() -> None:
+        loop, poller = asyncio.get_running_loop(), running_reactor().poller
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            heard = []
+            poller.watch(pair[0], lambda: heard.append(pair[0].recv(100)), None)
+            loop.add_reader(ours, lambda: heard.append(ours.recv(100)))
+            for turn in (b"1", b"2"):
+                theirs.send(b"for the loop " + turn)
+                pair[1].send(b"for the poller " + turn)
+                await until(lambda: len(heard) >= 2)
+                assert sorted(heard) == [b"for the loop " + turn, b"for the poller " + turn]
+                heard.clear()
+            loop.remove_reader(ours)
 
     run(main())
 

@@ -57,6 +57,7 @@ class HttpRelay:
         "_told_client_end",
         "_turning",
         "_watched",
+        "_windowed",
         "last",
         "now",
         "over",
@@ -75,7 +76,7 @@ class HttpRelay:
     ) -> None:
         """``make_filter`` is given what the filter calls after a late ruling. ``now``: the loop's time."""
         self._client = client
-        self._pushes = client.pushes
+        self._pushes, self._windowed = client.pushes, client.windowed
         self._app: End | None = None
         self._flow = flow
         self._poller = poller
@@ -294,7 +295,7 @@ class HttpRelay:
             elif to_client and filter_.queued_for_client:
                 data = filter_.for_client()
                 self._flow.bytes_out += len(data)
-                if client.windowed:
+                if self._windowed:
                     client.room()  # ``transmit`` goes by it
                 to_client = client.transmit(data)
             else:

@@ -269,7 +269,7 @@ class Http2Filter:
             self.unwritable = ""
             return True
         flow = exchange.request
-        stream = exchange.app = app.open(block, ended=flow is None)
+        stream = exchange.app = app.open(block, flow is None)
         stream.exchange = exchange
         exchange.step(_OPENED)
         if flow is not None:
@@ -289,9 +289,9 @@ class Http2Filter:
         except ValueError:
             block = refusal_block(Refuse(ruling.status, ruling.text), body, client.writer, grpc=head.grpc)
         if head.grpc or head.request.method == "HEAD" or not body:
-            client.send_head(stream, block, ended=True)
+            client.send_head(stream, block, True)
             return
-        client.send_head(stream, block, ended=False)
+        client.send_head(stream, block, False)
         flow = exchange.response = Flow(None, None, None)
         flow.backlog += body
         flow.ended = b""
@@ -305,7 +305,7 @@ class Http2Filter:
         if exchange.phase is not _SENT or forward is None:
             return
         if head.status < FIRST_FINAL:
-            client.send_head(exchange.client, head.block, ended=False)
+            client.send_head(exchange.client, head.block, False)
             return
         exchange.step(_RESPONDED)
         self._answered += 1
@@ -318,7 +318,7 @@ class Http2Filter:
         block = head.block
         if forward.added:
             block += client.writer.block((), forward.added)
-        client.send_head(exchange.client, block, ended=ended)
+        client.send_head(exchange.client, block, ended)
         if not ended:
             bodiless = exchange.head.request.method == "HEAD" or head.status in (_NO_CONTENT, _NOT_MODIFIED)
             length = 0 if bodiless else head.length

@@ -64,8 +64,11 @@ class Flow(msgspec.Struct, eq=False):
     def push(self, data: memoryview | bytes, ended: bool) -> None:
         """DATA arrived. Raises ProtocolError of the stream if the body is not as long as Content-Length says."""
         count = len(data)
-        if self.left is not None:
-            self._count(count, ended)
+        left = self.left
+        if left is not None:
+            left = self.left = left - count
+            if left < 0 or (ended and left):
+                raise self._wrong_length()
         target, goal = self.target, self.goal
         if (
             target is None
@@ -86,8 +89,8 @@ class Flow(msgspec.Struct, eq=False):
 
     def end(self, trailers: bytes) -> None:
         """The body ended with these trailers, which may be empty. Raises ProtocolError as ``push`` does."""
-        if self.left is not None:
-            self._count(0, True)
+        if self.left:
+            raise self._wrong_length()
         self.ended = trailers
         target, goal = self.target, self.goal
         if self.dropping or target is None or goal is None:
@@ -128,7 +131,7 @@ class Flow(msgspec.Struct, eq=False):
 
     def _finish(self, target: HttpSide, goal: HttpStream) -> None:
         if self.ended:
-            target.send_head(goal, self.ended, ended=True)
+            target.send_head(goal, self.ended, True)
         elif self.ended is not None:
             target.put(goal, b"", True)
 
@@ -169,8 +172,6 @@ class Flow(msgspec.Struct, eq=False):
         if self.target is not None and not self.queued:
             self.target.queue(self)
 
-    def _count(self, count: int, ended: bool) -> None:
-        left = self.left = (self.left or 0) - count
-        if left < 0 or (ended and left):
-            number = 0 if self.origin is None else self.origin.number
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted a body as long as Content-Length says", number)
+    def _wrong_length(self) -> ProtocolError:
+        number = 0 if self.origin is None else self.origin.number
+        return ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted a body as long as Content-Length says", number)

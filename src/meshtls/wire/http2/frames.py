@@ -18,6 +18,7 @@ __all__ = [
     "HIGHEST_STREAM",
     "MAX_CONTROL",
     "MIN_MAX_FRAME",
+    "PACKED_HEADER",
     "PADDED",
     "PREFACE",
     "PRIORITY_FIELDS",
@@ -41,6 +42,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: A frame's header (RFC 9113, section 4.1): 16 and 8 bits of its length, kind, flags, and the stream's number, whose
 #: highest bit is reserved: take the number & HIGHEST_STREAM.
 FRAME_HEADER = struct.Struct(">HBBBL")
+#: The same for writing, which is faster with fewer parts: length << 8 | kind, flags, and the stream's number.
+PACKED_HEADER = struct.Struct(">LBL")
 HEADER_BYTES = FRAME_HEADER.size
 _KIND_AT = 3
 HIGHEST_STREAM = (1 << 31) - 1
@@ -236,13 +239,12 @@ def unpadded(kind: int, flags: int, payload: memoryview | bytes) -> memoryview |
 
 def frame_header(kind: int, flags: int, stream_id: int, length: int) -> bytes:
     """The nine bytes before a payload of ``length``."""
-    return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
+    return PACKED_HEADER.pack(length << 8 | kind, flags, stream_id)
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     """A whole frame."""
-    length = len(payload)
-    return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
+    return PACKED_HEADER.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
 def goaway_frame(code: int, last: int, detail: str = "") -> bytes:

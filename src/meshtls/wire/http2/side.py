@@ -11,10 +11,11 @@ from meshtls.wire.http2.flow import FULL, Flow, Progress
 from meshtls.wire.http2.frames import (
     END_HEADERS,
     END_STREAM,
-    FRAME_HEADER,
     MIN_MAX_FRAME,
+    PACKED_HEADER,
     ErrorCode,
     FrameReader,
+    Kind,
     ProtocolError,
 )
 from meshtls.wire.http2.multiplexer import Multiplexer
@@ -30,6 +31,7 @@ __all__ = ["HttpBounds", "HttpSide", "HttpStream"]
 # Members that each request needs: reading one from its enum takes longer than a call (until Python 3.12).
 _BY_US, _RESTS, _MOVED = Ended.BY_US, Progress.RESTS, Progress.MOVED
 _LAST_HEADERS = END_HEADERS | END_STREAM
+_HEADERS = Kind.HEADERS.value
 _NO_EXCHANGE = cast("Exchange", None)
 #: Bytes that are kept for slow readers on one connection. Above that, its window is returned only for what they took.
 _KEPT = 1 << 22
@@ -44,17 +46,22 @@ class HttpBounds:
     connection_window: int = 1 << 20
 
 
-class HttpStream(Stream, eq=False):
+class HttpStream(Stream):
     """A stream of a request, at one of the two sides.
 
     - ``feeds``: where what it receives goes; ``fed``: what is sent on it.
     - ``exchange``: the request and its response.
     """
 
+    __slots__ = ("exchange", "fed", "feeds")
+
     #: Set as soon as there is one, which is before anybody asks for it.
-    exchange: Exchange = _NO_EXCHANGE
-    feeds: Flow | None = None
-    fed: Flow | None = None
+    exchange: Exchange
+
+    def __init__(self, number: int, may_send: int, may_receive: int) -> None:
+        Stream.__init__(self, number, may_send, may_receive)
+        self.feeds: Flow | None = None
+        self.fed: Flow | None = None
 
     def let_go(self) -> None:
         """Let go of a stream that is closed: nothing more is asked of it. Its exchange and its flows lead back here:
@@ -100,19 +107,19 @@ class HttpSide(Multiplexer[HttpStream]):
         count, outgoing = len(data), self.outgoing
         stream.may_send -= count
         self.may_send -= count
-        outgoing += FRAME_HEADER.pack(count >> 8, count & 0xFF, 0, END_STREAM if ended else 0, stream.number)
+        outgoing += PACKED_HEADER.pack(count << 8, END_STREAM if ended else 0, stream.number)
         outgoing += data
         if ended:
             self._end(stream)
 
-    def send_head(self, stream: HttpStream, block: bytes, *, ended: bool) -> None:
-        """Send HEADERS: a head, or trailers."""
+    def send_head(self, stream: HttpStream, block: bytes, ended: bool) -> None:
+        """Send HEADERS: a head, or trailers. ``ended`` comes by position, since a keyword makes a call dearer."""
         flags = _LAST_HEADERS if ended else END_HEADERS
         count = len(block)
         if count <= MIN_MAX_FRAME and not self._first_block:
             # As ``_send_block`` does it, inlined like the header of ``put``: there are five such frames in a call.
             outgoing = self.outgoing
-            outgoing += FRAME_HEADER.pack(count >> 8, count & 0xFF, 1, flags, stream.number)
+            outgoing += PACKED_HEADER.pack(count << 8 | _HEADERS, flags, stream.number)
             outgoing += block
         else:
             self._send_block(stream.number, block, flags)

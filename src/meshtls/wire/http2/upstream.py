@@ -52,11 +52,11 @@ class Upstream(HttpSide):
         if self.expects is _SETTINGS and not self._reader.may_begin(Kind.SETTINGS):
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "wanted SETTINGS as the first frame, got something else")
 
-    def open(self, block: bytes, *, ended: bool) -> HttpStream:
+    def open(self, block: bytes, ended: bool) -> HttpStream:
         """Send a request, where ``can_open``."""
         number = self.highest = self.highest + 2
         stream = self.streams[number] = HttpStream(number, self.peer.initial_window, self.bounds.window)
-        self.send_head(stream, block, ended=ended)
+        self.send_head(stream, block, ended)
         return stream
 
     def _read(self, fields: list[Field]) -> ResponseHead:
