@@ -157,7 +157,7 @@ class Http2Filter:
 
     def _after_taking(self, side: Downstream | Upstream) -> None:
         """Refill it; and settle, if there is anything that waited for room."""
-        if side.waits:
+        if side.turns:
             side.advance()
         if self._waiting or not self.reads_client or not self.reads_app or self._client.leaving:
             self._settle()

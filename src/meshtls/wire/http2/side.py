@@ -21,7 +21,7 @@ from meshtls.wire.http2.frames import (
 from meshtls.wire.http2.multiplexer import Multiplexer
 from meshtls.wire.http2.settings import MAX_FRAME
 from meshtls.wire.http2.sink import StreamEvents
-from meshtls.wire.http2.streams import Ended, Stream
+from meshtls.wire.http2.streams import Ended, State, Stream
 
 if TYPE_CHECKING:
     from meshtls.wire.http2.exchange import Exchange
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["HttpBounds", "HttpSide", "HttpStream"]
 
 # Members that each request needs: reading one from its enum takes longer than a call (until Python 3.12).
-_BY_US, _RESTS, _MOVED = Ended.BY_US, Progress.RESTS, Progress.MOVED
+_BY_US, _RESTS, _MOVED, _OPEN = Ended.BY_US, Progress.RESTS, Progress.MOVED, State.OPEN
 _LAST_HEADERS = END_HEADERS | END_STREAM
 _HEADERS = Kind.HEADERS.value
 _NO_EXCHANGE = cast("Exchange", None)
@@ -59,7 +59,14 @@ class HttpStream(Stream):
     exchange: Exchange
 
     def __init__(self, number: int, may_send: int, may_receive: int) -> None:
-        Stream.__init__(self, number, may_send, may_receive)
+        # As Stream's own, which would be one more call for each of them.
+        self.number = number
+        self.may_send = may_send
+        self.may_receive = may_receive
+        self.state = _OPEN
+        self.sends = self.receives = True
+        self.unreturned = 0
+        self.answered = False
         self.feeds: Flow | None = None
         self.fed: Flow | None = None
 
@@ -93,12 +100,8 @@ class HttpSide(Multiplexer[HttpStream]):
         self._reader = FrameReader(MAX_FRAME, self.max_block)
         self.decoder = FieldDecoder(2 * header_bytes)
         self.writer = BlockWriter()
-        self._turns: deque[Flow] = deque()
-
-    @property
-    def waits(self) -> bool:
-        """Some flow waits for its turn."""
-        return bool(self._turns)
+        #: The flows that wait for their turn.
+        self.turns: deque[Flow] = deque()
 
     # -- sending --
 
@@ -136,7 +139,7 @@ class HttpSide(Multiplexer[HttpStream]):
     def queue(self, flow: Flow) -> None:
         """Let the flow take its turn, now if there is room."""
         flow.queued = True
-        self._turns.append(flow)
+        self.turns.append(flow)
         self.advance()
 
     def advance_all(self) -> None:
@@ -149,7 +152,7 @@ class HttpSide(Multiplexer[HttpStream]):
 
     def advance(self) -> None:
         """Give each waiting flow its turn, round and round, as long as any moves and there is room."""
-        turns, blocked = self._turns, 0
+        turns, blocked = self.turns, 0
         while blocked < len(turns) and len(self.outgoing) < FULL:
             flow = turns.popleft()
             progress = flow.turn()
