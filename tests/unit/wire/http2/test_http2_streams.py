@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshtls.wire.http2.side import HttpStream
 from meshtls.wire.http2.streams import NEXT, Ended, RecentlyReset, State, Stream
 
 #: RFC 9113, figure 2, from open on: what END_STREAM by one side leads to, None where that side has ended before.
@@ -34,6 +35,14 @@ def test_a_stream_takes_the_steps_of_the_table_and_no_others(step: tuple[State, 
     else:
         assert stream.end(who) is (state is State.CLOSED)
         assert stream.state is state
+
+
+def test_a_stream_of_a_request_begins_as_any_stream_does() -> None:
+    plain, of_request = Stream(1, 10, 20), HttpStream(1, 10, 20)
+    assert [getattr(of_request, name) for name in Stream.__slots__] == [
+        getattr(plain, name) for name in Stream.__slots__
+    ]
+    assert (of_request.feeds, of_request.fed) == (None, None)
 
 
 def test_a_streams_permitted_acts_follow_its_state() -> None:
