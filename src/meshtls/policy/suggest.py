@@ -2,7 +2,8 @@
 
 A request is its caller, the port, the method and the path without its query; a connection is its caller and the port.
 What was recorded of a workload is allowed to it, and nothing else is: no star, and no path template unless asked for.
-Callers with the same operations share a rule.
+Callers with the same operations share a rule. A value that the parser refuses, or that the engine takes for more than
+itself, is left out: anybody can send a path with stars and braces.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Any
 import msgspec
 
 from meshtls.errors import RequestError
-from meshtls.policy.istio.model import Labels
-from meshtls.policy.istio.paths import is_template, strip_query
+from meshtls.policy.istio.fields import Value
+from meshtls.policy.istio.fields_values import NAMESPACE, PATH, PATTERN, SERVICE_ACCOUNT
+from meshtls.policy.istio.match import Strings, accounts_of, expand_principals
+from meshtls.policy.istio.model import Labels, MeshSettings
+from meshtls.policy.istio.paths import Paths, is_template, strip_query
 from meshtls.policy.path_template import path_template
 from meshtls.policy.recorded import Recorded
 from meshtls.policy.request import Request
@@ -41,12 +45,15 @@ _Product = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """A request that was allowed and that no policy can allow without allowing others."""
+    """What was allowed and no policy can allow without allowing others: a request; with a ``source``, all calls of this
+    caller; with neither that nor a method, all calls of the destination, which has no policy.
+    """
 
     destination: str
     method: str
     path: str
     reason: str
+    source: str = ""
 
 
 class Unlabelled(msgspec.Struct, frozen=True):
@@ -60,11 +67,14 @@ class Unlabelled(msgspec.Struct, frozen=True):
 
 
 class Suggestion(msgspec.Struct, frozen=True):
-    """A document, as it is written in YAML, and the destination that it is for."""
+    """A document, as it is written in YAML, and the destination that it is for. ``left_out``: of which something is not
+    allowed since no rule means just that.
+    """
 
     destination: str
     document: Mapping[str, Any]
     plaintext: bool
+    left_out: bool = False
 
 
 class Suggestions:
@@ -79,10 +89,17 @@ class Suggestions:
         self._seen: dict[SpiffeId, dict[tuple[_Source, _Operation], None]] = {}
         self._http_ports: defaultdict[SpiffeId, set[int | None]] = defaultdict(set)
         self._left_out: dict[LeftOut, None] = {}
+        self._incomplete: set[SpiffeId] = set()
+        self._without_policy: dict[SpiffeId, None] = {}
 
     def add(self, line: Recorded) -> None:
         """Raises RequestError for more different requests than a policy should list."""
         request, http = line.request, line.request.http
+        if reason := _without_policy(request.destination):
+            self._without_policy[request.destination] = None
+            self._leave_out(request, reason)
+            self._check_sizes(request.destination)
+            return
         seen = self._seen.setdefault(request.destination, {})
         if http is not None:
             self._http_ports[request.destination].add(request.port)
@@ -92,20 +109,36 @@ class Suggestions:
         if http is not None:
             path = strip_query(http.path)
             if reason := _inexpressible(http.method, path, cut=line.cut):
-                if len(self._left_out) < _MOST_LEFT_OUT:
-                    self._left_out[LeftOut(str(request.destination), http.method, path, reason)] = None
+                self._leave_out(request, reason, method=http.method, path=path)
                 return
-            operation = (request.port, http.method, path_template(path) if self._templates else path)
+            operation = (request.port, http.method, _as_template(path) if self._templates else path)
+        if reason := _unnamed(request.source, request.destination):
+            self._leave_out(request, reason, source=str(request.source))
+            return
         seen[request.source, operation] = None
-        if len(seen) > _MOST_REQUESTS or len(self._seen) > _MOST_DESTINATIONS:
+        self._check_sizes(request.destination)
+
+    def _check_sizes(self, destination: SpiffeId) -> None:
+        destinations = len(self._seen) + len(self._without_policy)
+        if len(self._seen.get(destination, ())) > _MOST_REQUESTS or destinations > _MOST_DESTINATIONS:
             raise RequestError(
-                f"{request.destination}: wanted at most {_MOST_REQUESTS} different requests of one destination, and"
+                f"{destination}: wanted at most {_MOST_REQUESTS} different requests of one destination, and"
                 f" {_MOST_DESTINATIONS} destinations, got more; write paths as templates (--templates), or fewer files"
             )
+
+    def _leave_out(self, request: Request, reason: str, *, method: str = "", path: str = "", source: str = "") -> None:
+        self._incomplete.add(request.destination)
+        if len(self._left_out) < _MOST_LEFT_OUT:
+            self._left_out[LeftOut(str(request.destination), method, path, reason, source)] = None
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         return tuple(self._left_out)
+
+    @property
+    def without_policy(self) -> tuple[str, ...]:
+        """The destinations that no policy can be for."""
+        return tuple(map(str, self._without_policy))
 
     @property
     def unlabelled(self) -> tuple[Unlabelled, ...]:
@@ -126,13 +159,13 @@ class Suggestions:
         names: set[tuple[str, str]] = set()
         for destination in sorted(self._seen):
             seen = self._seen[destination]
-            rules = _rules(seen, self._http_ports[destination])
+            rules = _rules(seen, self._http_ports[destination], destination)
             plaintext = any(source is None for source, _ in seen)
             for begin in range(0, len(rules) or 1, _MOST_RULES):
                 namespace = workload_of(destination).namespace
                 name = _free_name(f"allow-seen-{_name(destination)}", namespace, names)
                 document = self._document(destination, name, rules[begin : begin + _MOST_RULES])
-                yield Suggestion(str(destination), document, plaintext)
+                yield Suggestion(str(destination), document, plaintext, destination in self._incomplete)
 
     def _document(self, destination: SpiffeId, name: str, rules: list[dict[str, Any]]) -> Mapping[str, Any]:
         # The labels of one that were not given are not guessed: a selector that is wrong selects nothing.
@@ -171,16 +204,58 @@ def _inexpressible(method: str, path: str, *, cut: bool) -> str:
         return "the access log has only the beginning of the path"
     if method.startswith("*") or method.endswith("*"):
         return "a method with a star at an end is a pattern"
+    if refusal := _refusal(PATTERN, method):
+        return f"the method can't be written in a rule: {refusal}"
     if method == "CONNECT":
         return "" if not path else "CONNECT has no path"
     if not path:
         return "an empty path can't be written in a rule"
-    if path.startswith("*") or path.endswith("*") or is_template(path):
+    if refusal := _refusal(PATH, path):
+        return f"the path can't be written in a rule: {refusal}"
+    if is_template(path) or not Strings([path]).only_exact:
         return "a path with a star at an end, or with an operator of templates, is a pattern"
     return ""
 
 
-def _rules(seen: Iterable[tuple[_Source, _Operation]], http_ports: Set[int | None]) -> list[dict[str, Any]]:
+def _without_policy(destination: SpiffeId) -> str:
+    """Why no policy can be for this workload; empty if one can."""
+    refusal = _refusal(NAMESPACE, workload_of(destination).namespace)
+    return f"no policy can be in its namespace: {refusal}" if refusal else ""
+
+
+def _unnamed(source: SpiffeId | None, destination: SpiffeId) -> str:
+    """Why no source of a rule means just this caller; empty if one does."""
+    if source is None or _is_principal(source, destination) or _account(source) is not None:
+        return ""
+    return (
+        f"{source.trust_domain} stands for {destination.trust_domain} in principals, and the ID has no"
+        " /ns/<namespace>/sa/<account> for serviceAccounts"
+    )
+
+
+def _refusal(kind: Value, text: str) -> str:
+    """What the parser of policies says against this value; empty if it takes it."""
+    try:
+        kind.parse(text)
+    except RequestError as error:
+        return str(error)
+    return ""
+
+
+def _as_template(path: str) -> str:
+    """The path with its identifiers as operators, if that is a template; else as it is."""
+    found = path_template(path)
+    if _refusal(PATH, found):
+        return path
+    try:
+        return found if Paths([found]).matches(path) else path
+    except RequestError:  # stricter than the parser
+        return path
+
+
+def _rules(
+    seen: Iterable[tuple[_Source, _Operation]], http_ports: Set[int | None], destination: SpiffeId
+) -> list[dict[str, Any]]:
     by_source: defaultdict[_Source, set[_Operation]] = defaultdict(set)
     for source, operation in seen:
         port, method, _ = operation
@@ -191,9 +266,7 @@ def _rules(seen: Iterable[tuple[_Source, _Operation]], http_ports: Set[int | Non
         by_operations[_products(operations)].append(source)
     rules = []
     for products, sources in by_operations.items():
-        principals = sorted(str(one).removeprefix("spiffe://") for one in sources if one is not None)
-        of_sources: list[dict[str, Any]] = [{"source": {"principals": principals}}] if principals else []
-        of_sources += [{"source": dict(_PLAINTEXT)}] if None in sources else []
+        of_sources = [{"source": one} for one in _sources(sources, destination)]
         # Of connections by itself: where no HTTP is read, a rule with any field of HTTP is skipped whole.
         of_connections = [one for one in products if not one[1]]
         of_requests = [one for one in products if one[1]]
@@ -202,6 +275,45 @@ def _rules(seen: Iterable[tuple[_Source, _Operation]], http_ports: Set[int | Non
                 to = [_written(one) for one in some[begin : begin + _MOST_RULES]]
                 rules.append({"from": of_sources, **({"to": to} if all(to) else {})})
     return sorted(rules, key=str)
+
+
+def _sources(sources: Iterable[_Source], destination: SpiffeId) -> Iterator[dict[str, list[str]]]:
+    principals: list[str] = []
+    accounts: defaultdict[str, list[str]] = defaultdict(list)
+    plaintext = False
+    for one in sources:
+        if one is None:
+            plaintext = True
+        elif _is_principal(one, destination):
+            principals.append(_principal(one))
+        elif account := _account(one):
+            accounts[one.trust_domain.name].append(account)
+    if principals:
+        yield {"principals": sorted(principals)}
+    for domain, found in sorted(accounts.items()):
+        yield {"serviceAccounts": sorted(found), "trustDomains": [domain]}
+    if plaintext:
+        yield dict(_PLAINTEXT)
+
+
+def _principal(source: SpiffeId) -> str:
+    return str(source).removeprefix("spiffe://")
+
+
+def _is_principal(source: SpiffeId, destination: SpiffeId) -> bool:
+    """Whether ``principals`` of a policy for the destination mean just this caller: to a workload of another trust
+    domain ``cluster.local`` means its own.
+    """
+    name = _principal(source)
+    return expand_principals((name,), MeshSettings(trust_domain=destination.trust_domain.name)) == (name,)
+
+
+def _account(source: SpiffeId) -> str | None:
+    """The value of ``serviceAccounts``. With ``trustDomains`` it means this caller, and IDs of the same trust domain
+    with other segments around ``/ns/<namespace>`` and ``/sa/<account>``, which no Istio issues.
+    """
+    of_path = accounts_of(source.path) if len(source.segments) == 4 else ()
+    return of_path[0] if len(of_path) == 1 and not _refusal(SERVICE_ACCOUNT, of_path[0]) else None
 
 
 def _products(seen: Set[_Operation]) -> tuple[_Product, ...]:
@@ -233,10 +345,12 @@ def _written(operation: _Product) -> dict[str, Any]:
     return {"operation": fields} if fields else {}
 
 
-def rule_for(request: Request) -> dict[str, Any] | None:
-    """The rule that allows just this HTTP request; None if no rule means just that."""
+def rule_for(request: Request) -> dict[str, Any] | str:
+    """The rule that allows just this HTTP request, or why no rule does."""
     http = request.http
-    if http is None or _inexpressible(http.method, strip_query(http.path), cut=False):
-        return None
-    operation = (request.port, http.method, strip_query(http.path))
-    return _rules([(request.source, operation)], {request.port})[0]
+    if http is None:
+        return "it is no HTTP request"
+    path = strip_query(http.path)
+    if reason := _inexpressible(http.method, path, cut=False) or _unnamed(request.source, request.destination):
+        return reason
+    return _rules([(request.source, (request.port, http.method, path))], {request.port}, request.destination)[0]

@@ -957,6 +957,58 @@ def test_suggest_tells_what_has_no_labels_and_what_it_left_out(cli: Cli) -> None
     )
 
 
+def test_suggest_writes_no_text_of_a_caller_that_no_rule_can_have(cli: Cli) -> None:
+    hostile = "/a*b/\n- {}\nrules: [{}]{x}"
+    lines = (LINES[0], request("GET", hostile), request(destination_id="spiffe://a.test/ns/Prod_1/sa/B"))
+    code, out, err = cli("suggest", *LABELS, cli.write("a.log", "\n".join(lines)))
+
+    assert code == 1
+    assert out.startswith(
+        "# No policy for spiffe://a.test/ns/Prod_1/sa/B: see standard error.\n"
+        f"# What was recorded of calls to {WEB}.\n"
+        "# Not all that was recorded is allowed here, since no rule means just that: see standard error.\n"
+        "apiVersion: security.istio.io/v1\n"
+    )
+    assert "a*b" not in out
+    assert cli("suggest", *LABELS, cli.write("b.log", LINES[0]))[1] == "".join(
+        one for one in out.splitlines(keepends=True) if not one.startswith(("# No policy", "# Not all"))
+    )
+    assert err == (
+        f"meshtls: {WEB}: GET /a*b/\\n- {{}}\\nrules: [{{}}]{{x}} is not allowed: the path can't be written in a rule:"
+        " wanted a path, or a template such as /users/{*}/files/{**}, got '/a*b/\\n- {}\\nrules: [{}]{x}': the"
+        " segment 'a*b' has a character that a template may not have\n"
+        "meshtls: spiffe://a.test/ns/Prod_1/sa/B: no policy is written: no policy can be in its namespace: wanted a"
+        " namespace's name of a-z, 0-9 and '-', of at most 63 characters, got 'Prod_1'\n"
+    )
+
+
+def test_suggest_of_destinations_that_can_have_no_policy_writes_comments_alone(cli: Cli) -> None:
+    log = cli.write("a.log", request(destination_id="spiffe://a.test/ns/Prod_1/sa/B"))
+
+    assert cli("suggest", log)[:2] == (1, "# No policy for spiffe://a.test/ns/Prod_1/sa/B: see standard error.\n")
+    code, found = cli.json("suggest", log)
+    assert (code, found["policies"], found["without_labels"]) == (1, [], [])
+    assert [(one["destination"], one["source"], one["method"], one["path"]) for one in found["left_out"]] == [
+        ("spiffe://a.test/ns/Prod_1/sa/B", "", "", "")
+    ]
+
+
+def test_explain_says_why_no_rule_allows_just_a_request(cli: Cli) -> None:
+    asked = ("explain", cli.write("p.yaml", POLICIES), "--to", WEB, "--from", OTHER, "--label", "app=web")
+    reason = (
+        "the path can't be written in a rule: wanted at most one star, at the beginning or at the end, got '/a*b/c'"
+    )
+    code, out, _ = cli(*asked, "--method", "GET", "--path", "/a*b/c")
+    assert (code, "To allow just this" in out) == (1, False)
+    assert f"  no rule     allows just this: {reason}\n" in out
+    found = cli.json(*asked, "--method", "GET", "--path", "/a*b/c")[1]
+    assert (found["rule_to_add"], found["no_rule_to_add"]) == (None, reason)
+
+    code, out, _ = cli(*asked, "--method", "GET", "--path", "/a/b/c")
+    assert (code, "To allow just this" in out, "no rule" in out) == (1, True, False)
+    assert cli.json(*asked, "--method", "GET", "--path", "/a/b/c")[1]["no_rule_to_add"] is None
+
+
 def test_suggest_exits_with_1_where_a_policy_without_labels_allows_more(cli: Cli) -> None:
     other = "spiffe://a.test/ns/shop/sa/db"
     log = cli.write("a.log", "\n".join((LINES[0], request(destination_id=other))))

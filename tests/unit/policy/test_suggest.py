@@ -30,8 +30,8 @@ MESH = MeshSettings(trust_domain="a.test", normalization=Normalization.NONE)
 
 SOURCES = (None, CLIENT, OTHER, "spiffe://b.test/ns/front/sa/client", "spiffe://a.test/plain")
 HTTP_PORTS, TCP_PORTS = (8080, 8081), (5432, 5433)
-METHODS = ("GET", "POST", "PUT*", "CONNECT")
-PATHS = ("/", "/a", "/a/", "/a/b", "/a*", "*", "/{*}", "/a/{**}", "/A", "/a/4711", "/a/4712", "")
+METHODS = ("GET", "POST", "PUT*", "P*T", "CONNECT")
+PATHS = ("/", "/a*b", "/a{b}", "/a", "/a/", "/a/b", "/a*", "*", "/{*}", "/a/{**}", "/A", "/a/4711", "/a/4712", "")
 
 Seen = tuple[str | None, int, str | None, str | None]
 REQUESTS: tuple[Seen, ...] = tuple(product(SOURCES, HTTP_PORTS, METHODS, PATHS))
@@ -188,6 +188,23 @@ def test_a_connection_of_a_port_with_http_allows_nothing_by_itself() -> None:
     [
         ("GET", "/a*", "a path with a star at an end, or with an operator of templates, is a pattern"),
         ("GET", "/{*}/b", "a path with a star at an end, or with an operator of templates, is a pattern"),
+        (
+            "GET",
+            "/a*b/c",
+            "the path can't be written in a rule: wanted at most one star, at the beginning or at the end, got"
+            " '/a*b/c'",
+        ),
+        (
+            "GET",
+            "/a{b}",
+            "the path can't be written in a rule: wanted a path, or a template such as /users/{*}/files/{**}, got"
+            " '/a{b}': an operator, {*} or {**}, is a segment by itself",
+        ),
+        (
+            "G*T",
+            "/a",
+            "the method can't be written in a rule: wanted at most one star, at the beginning or at the end, got 'G*T'",
+        ),
         ("OPTIONS", "*", "a path with a star at an end, or with an operator of templates, is a pattern"),
         ("G*", "/a", "a method with a star at an end is a pattern"),
         ("GET", "", "an empty path can't be written in a rule"),
@@ -199,6 +216,88 @@ def test_a_request_that_no_rule_means_alone_is_left_out(method: str, path: str, 
 
     assert suggestions.left_out == (LeftOut(WEB, method, path, reason),)
     assert documents.authorization_policies[0].rules == ()
+    assert [one.left_out for one in suggestions.policies()] == [True]
+    assert rule_for(recorded(request(method, path)).request) == reason or len(path) == 2048
+
+
+@pytest.mark.parametrize("path", ["/a*b/4711", "/[a]/4711", "//4711", "/a{b}/4711", "/a b/4711", "/4711"])
+@pytest.mark.parametrize("templates", [False, True])
+def test_a_suggestion_is_valid_and_allows_the_path_or_leaves_it_out(path: str, templates: bool) -> None:
+    suggestions, documents = suggested([request("GET", path)], templates=templates)
+
+    assert allows(compiled(documents), (CLIENT, 8080, "GET", path)) is (not suggestions.left_out)
+    assert bool(suggestions.left_out) is any(one in path for one in "*{}")
+    assert [one.left_out for one in suggestions.policies()] == [bool(suggestions.left_out)]
+
+
+_ELSEWHERE = "spiffe://example.org/ns/shop/sa/web"
+_LOCAL = ("spiffe://cluster.local/ns/front/sa/client", "spiffe://cluster.local/plain")
+
+
+@pytest.mark.parametrize("what", ["request", "connection"])
+def test_a_federated_caller_of_cluster_local_is_allowed_as_itself_or_not_at_all(what: str) -> None:
+    """In principals ``cluster.local`` means the trust domain of the workload itself."""
+    sources = (*_LOCAL, "spiffe://example.org/ns/front/sa/client", "spiffe://example.org/plain")
+
+    def one(source: str) -> str:
+        if what == "request":
+            return request("GET", "/a", source_id=source, destination_id=_ELSEWHERE)
+        return connection(source_id=source, destination_id=_ELSEWHERE)
+
+    def allowed_of(*seen: str) -> list[str]:
+        _, documents = suggested([one(source) for source in seen])
+        mesh = MeshSettings(trust_domain="example.org")
+        policies = compile_policies(documents, mesh, workload_of(SpiffeId.parse(_ELSEWHERE)))
+        asked = {source: recorded(one(source)).request for source in sources}
+        return [
+            source
+            for source, request in asked.items()
+            if review(policies, request, reads_http=request.http is not None).decision.allowed
+        ]
+
+    for source in (sources[0], *sources[2:]):
+        assert allowed_of(source) == [source]
+    assert allowed_of(*sources) == [sources[0], *sources[2:]]
+    suggestions, documents = suggested([one(sources[1])])
+    assert documents.authorization_policies[0].rules == ()
+    reason = (
+        "cluster.local stands for example.org in principals, and the ID has no /ns/<namespace>/sa/<account> for"
+        " serviceAccounts"
+    )
+    assert suggestions.left_out == (LeftOut(_ELSEWHERE, "", "", reason, sources[1]),)
+    if what == "request":
+        assert rule_for(recorded(one(sources[1])).request) == reason
+        assert rule_for(recorded(one(sources[0])).request) == {
+            "from": [{"source": {"serviceAccounts": ["front/client"], "trustDomains": ["cluster.local"]}}],
+            "to": [{"operation": {"ports": ["8080"], "methods": ["GET"], "paths": ["/a"]}}],
+        }
+
+
+def test_a_destination_whose_namespace_no_policy_can_have_gets_none() -> None:
+    destination = "spiffe://a.test/ns/Prod_1/sa/B"
+    suggestions = Suggestions({})
+    for one in (request(destination_id=destination), request("GET", "/b", destination_id=destination)):
+        suggestions.add(recorded(one))
+
+    assert (list(suggestions.policies()), suggestions.unlabelled) == ([], ())
+    assert suggestions.without_policy == (destination,)
+    reason = (
+        "no policy can be in its namespace: wanted a namespace's name of a-z, 0-9 and '-', of at most 63 characters,"
+        " got 'Prod_1'"
+    )
+    assert suggestions.left_out == (LeftOut(destination, "", "", reason),)
+    suggestions.add(recorded(request(destination_id="spiffe://a.test/ns/prod-1/sa/B")))
+    assert [one.destination for one in suggestions.policies()] == ["spiffe://a.test/ns/prod-1/sa/B"]
+
+
+def test_too_many_destinations_without_a_policy_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suggest, "_MOST_DESTINATIONS", 2)
+    suggestions = Suggestions({})
+    for name in "ab":
+        suggestions.add(recorded(request(destination_id=f"spiffe://a.test/ns/X/sa/{name}")))
+
+    with pytest.raises(RequestError, match=r"and 2 destinations, got more"):
+        suggestions.add(recorded(request(destination_id="spiffe://a.test/ns/X/sa/c")))
 
 
 def test_a_suggestion_has_no_errors_for_lint_and_says_that_plaintext_matches() -> None:
@@ -264,5 +363,4 @@ def test_the_rule_for_a_request_is_of_its_caller_and_operation() -> None:
         "from": [{"source": {"principals": ["a.test/ns/front/sa/client"]}}],
         "to": [{"operation": {"ports": ["8080"], "methods": ["GET"], "paths": ["/a"]}}],
     }
-    assert rule_for(recorded(request("GET", "/a*")).request) is None
-    assert rule_for(recorded(connection()).request) is None
+    assert rule_for(recorded(connection()).request) == "it is no HTTP request"

@@ -14,7 +14,7 @@ from meshtls.cli.policy.logs import LogLines
 from meshtls.cli.policy.options import labels_option
 from meshtls.policy.istio.model import Labels
 from meshtls.policy.recorded import Skipped
-from meshtls.policy.suggest import Suggestion, Suggestions
+from meshtls.policy.suggest import LeftOut, Suggestion, Suggestions
 from meshtls.printable import printable
 from meshtls.spiffeid import SpiffeId
 
@@ -46,14 +46,20 @@ def suggest(logs: tuple[Path, ...], templates: bool, labels: dict[SpiffeId, Labe
     for line in lines:
         suggestions.add(line)
     found = list(suggestions.policies())
-    if not found:
+    if not found and not suggestions.left_out:
         raise lines.nothing_judged()
     if out.as_json:
         out.record(
             {
                 "policies": [one.document for one in found],
                 "left_out": [
-                    {"destination": one.destination, "method": one.method, "path": one.path, "reason": one.reason}
+                    {
+                        "destination": one.destination,
+                        "source": one.source,
+                        "method": one.method,
+                        "path": one.path,
+                        "reason": one.reason,
+                    }
                     for one in suggestions.left_out
                 ],
                 "without_labels": [
@@ -64,7 +70,8 @@ def suggest(logs: tuple[Path, ...], templates: bool, labels: dict[SpiffeId, Labe
             }
         )
     else:
-        out.record({}, "---\n".join(map(_yaml, found)).rstrip("\n"))
+        without = [f"# No policy for {printable(one)}: see standard error.\n" for one in suggestions.without_policy]
+        out.record({}, ("".join(without) + "---\n".join(map(_yaml, found))).rstrip("\n"))
         for notice in _notices(suggestions, lines):
             out.notice(notice)
     return 1 if suggestions.left_out or any(one.others for one in suggestions.unlabelled) else 0
@@ -74,6 +81,11 @@ def _yaml(one: Suggestion) -> str:
     comments = [f"# What was recorded of calls to {printable(one.destination)}."]
     if one.plaintext:
         comments.append('# notPrincipals ["*"] are callers in plaintext: remove it when the port is STRICT.')
+    if one.left_out:
+        # Not which ones: any caller chooses a path.
+        comments.append(
+            "# Not all that was recorded is allowed here, since no rule means just that: see standard error."
+        )
     text = yaml.safe_dump(dict(one.document), sort_keys=False, width=110, allow_unicode=False)
     return "\n".join((*comments, text))
 
@@ -92,6 +104,14 @@ def _notices(suggestions: Suggestions, lines: LogLines) -> Iterator[str]:
         yield f"and {len(unlabelled) - _MOST_TOLD} more destinations without labels; --output json lists them"
     left_out = suggestions.left_out
     for request in left_out[:_MOST_TOLD]:
-        yield f"{request.destination}: {request.method} {request.path[:80]} is not allowed: {request.reason}"
+        yield f"{request.destination}: {_left_out_words(request)}"
     if len(left_out) > _MOST_TOLD:
-        yield f"and {len(left_out) - _MOST_TOLD} more requests that are not allowed; --output json lists them"
+        yield f"and {len(left_out) - _MOST_TOLD} more that are not allowed; --output json lists them"
+
+
+def _left_out_words(one: LeftOut) -> str:
+    if one.source:
+        return f"calls of {one.source} are not allowed: {one.reason}"
+    if one.method:
+        return f"{printable(one.method)} {printable(one.path[:80])} is not allowed: {one.reason}"
+    return f"no policy is written: {one.reason}"

@@ -76,10 +76,12 @@ def request_words(request: Request) -> str:
     return f"{request.source or 'plaintext'} to {request.destination}{port}{http}"
 
 
-def rule_to_add(review: Review) -> Mapping[str, Any] | None:
-    """The rule that would allow a request which no ALLOW rule matches; None for any other, and for plaintext."""
+def rule_to_add(review: Review) -> Mapping[str, Any] | str | None:
+    """The rule that would allow an HTTP request which no ALLOW rule matches, or why no rule allows just this; None for
+    any other, and for plaintext.
+    """
     decision, request = review.decision, review.request
-    if decision.allowed or decision.nearest is None or request.peer is None:
+    if review.by_allow or decision.allowed or decision.nearest is None or request.peer is None or request.http is None:
         return None
     return rule_for(request)
 
@@ -97,6 +99,7 @@ def not_applied(documents: Documents, mesh: MeshSettings, workload: Workload) ->
 def explained_record(told: Told) -> Record:
     """All of it, for programs."""
     review, decision, nearest = told.review, told.review.decision, told.review.decision.nearest
+    rule = rule_to_add(review)
     return {
         "verdict": "allow" if decision.allowed else "deny",
         "reason": decision.reason,
@@ -104,7 +107,8 @@ def explained_record(told: Told) -> Record:
         "rule": decision.rule,
         "clause": decision.clause,
         "nearest": None if nearest is None else nearest._asdict(),
-        "rule_to_add": None if review.by_allow else rule_to_add(review),
+        "rule_to_add": None if isinstance(rule, str) else rule,
+        "no_rule_to_add": rule if isinstance(rule, str) else None,
         "allow_to_add": None if told.to_allow is None else told.to_allow._asdict(),
         "mode": review.mode[0].value,
         "mode_policy": review.mode[1],
@@ -155,7 +159,10 @@ def explained_lines(told: Told) -> Iterator[str]:
     for name, values in told.principals.items():
         more = f" and {len(values) - _MOST_PRINCIPALS} more" if len(values) > _MOST_PRINCIPALS else ""
         yield f"  {'principals':<{_WIDTH}}{name}: {', '.join(values[:_MOST_PRINCIPALS])}{more}"
-    rule = None if review.by_allow else rule_to_add(review)
+    rule = rule_to_add(review)
+    if isinstance(rule, str):
+        yield f"  {'no rule':<{_WIDTH}}allows just this: {rule}"
+        rule = None
     if rule is not None:
         yield "  To allow just this, add a rule to an ALLOW policy of the workload:"
         for line in yaml.safe_dump([rule], sort_keys=False).rstrip("\n").split("\n"):
