@@ -68,7 +68,7 @@ def review(
     if (refusal := mode_refusal(mode, request, reads_http=reads_http)) is not None:
         return Review(refusal, request, mode)
     request, unseen = _as_seen(request, mode)
-    if request.http is not None:
+    if request.http is not None and reads_http:
         try:
             path = policies.normalize(request.http.path)
         except RequestError as error:

@@ -212,6 +212,7 @@ def test_explain_of_a_dry_run_policy_says_what_it_would_do(cli: Cli) -> None:
         ("{from: [{source: {remoteIpBlocks: [10.0.0.0/8]}}]}", "--remote-ip", "10.1.1.1", "11.1.1.1"),
         ("{when: [{key: destination.ip, values: [10.0.0.1]}]}", "--destination-ip", "10.0.0.1", "10.0.0.2"),
         ("{to: [{operation: {hosts: [web.test]}}]}", "--host", "web.test", "b.test"),
+        ("{to: [{operation: {hosts: [web.test]}}]}", "--header", "Host=web.test", "Host=b.test"),
     ],
 )
 def test_explain_takes_each_fact_of_a_request(cli: Cli, rule: str, option: str, matching: str, other: str) -> None:
@@ -265,6 +266,147 @@ def test_explain_judges_no_request_that_a_sidecar_refuses(
 
     assert cli(*ASKED, option, value, file) == (2, "", f"meshtls: {problem}; {REFUSED}\n")
     assert cli(*ASKED, option, twin, file)[0] == 0
+
+
+_NO_ANSWER = "a sidecar refuses such a request with {} before any policy judges it"
+
+
+def _one_listener(cli: Cli, spec: str, more: str) -> str:
+    meta = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n"
+    cli.write("p.yaml", f"{meta}spec: {spec}\n")
+    return cli.write(
+        "one.yaml",
+        "name: web\nspiffe_id: spiffe://a.test/ns/shop/sa/web\npolicies: [p.yaml]\ninbound:\n"
+        f'  - {{listen: "127.0.0.1:15006", app: "127.0.0.1:8080", {more}}}\n',
+    )
+
+
+_HTTP = "protocol: http"
+_ONE_PROXY = f"{_HTTP}, num_trusted_proxies: 1"
+_BY_CLIENT = "{rules: [{from: [{source: {remoteIpBlocks: [127.0.0.0/8]}}]}]}"
+_XFCC = "{rules: [{when: [{key: 'request.headers[x-forwarded-client-cert]', %s}]}]}"
+_UPGRADE = "{action: DENY, rules: [{when: [{key: 'request.headers[upgrade]', values: [%s]}]}]}"
+_CONNECT = ("--method", "CONNECT", "--host", "a:1")
+_UPGRADES = ("--header", "upgrade=WebSocket", "--header", "connection=Upgrade")
+
+
+@pytest.mark.parametrize(
+    ("spec", "listener", "options", "code"),
+    [
+        # The original client is the one that the outermost trusted proxy noted, and not the connection's address.
+        (_BY_CLIENT, _ONE_PROXY, ("--ip", "127.0.0.1", "--path", "/"), 1),
+        (_BY_CLIENT, _ONE_PROXY, ("--ip", "127.0.0.1", "--header", "x-forwarded-for=9.9.9.9"), 1),
+        (_BY_CLIENT, _ONE_PROXY, ("--ip", "127.0.0.1", "--header", "x-forwarded-for=127.0.0.1"), 0),
+        (_BY_CLIENT, _HTTP, ("--ip", "127.0.0.1", "--header", "x-forwarded-for=9.9.9.9"), 0),
+        # CONNECT has no path.
+        ("{rules: [{to: [{operation: {methods: [CONNECT], paths: [/]}}]}]}", _HTTP, _CONNECT, 1),
+        ("{rules: [{to: [{operation: {methods: [CONNECT]}}]}]}", _HTTP, _CONNECT, 0),
+        ("{action: DENY, rules: [{to: [{operation: {paths: ['/*']}}]}]}", _HTTP, _CONNECT, 0),
+        ("{action: DENY, rules: [{to: [{operation: {methods: [CONNECT]}}]}]}", _HTTP, _CONNECT, 1),
+        # The app's x-forwarded-client-cert is the sidecar's own.
+        (_XFCC % "notValues: ['*']", _HTTP, ("--path", "/"), 1),
+        (_XFCC % "notValues: ['*']", f"{_HTTP}, forward_client_cert: sanitize", ("--path", "/"), 0),
+        (_XFCC % "values: ['*evil']", _HTTP, ("--header", "x-forwarded-client-cert=By=evil"), 1),
+        (_XFCC % "values: ['*evil']", f"{_HTTP}, forward_client_cert: always_forward_only",
+         ("--header", "x-forwarded-client-cert=By=evil"), 0),
+        (_XFCC % f"values: ['*URI={CLIENT}']", _HTTP, ("--path", "/"), 0),
+        # An upgrade is compared in lower case, and is one only beside Connection.
+        (_UPGRADE % "WebSocket", _HTTP, ("--path", "/", *_UPGRADES), 0),
+        (_UPGRADE % "websocket", _HTTP, ("--path", "/", *_UPGRADES), 1),
+        (_UPGRADE % "websocket", _HTTP, ("--path", "/", *_UPGRADES[:2]), 0),
+        # What is no HTTP is not refused as such.
+        ("{action: DENY, rules: [{from: [{source: {namespaces: [x]}}]}]}", "protocol: tcp", ("--path", "/z%00"), 0),
+        ("{rules: [{to: [{operation: {hosts: [good]}}]}]}", _HTTP, ("--header", "host=good"), 0),
+        ("{rules: [{to: [{operation: {hosts: [good]}}]}]}", _HTTP, ("--header", "host=bad"), 1),
+        ("{rules: [{}]}", f"{_HTTP}, http: {{underscore_names: true}}", ("--header", "x_y=1"), 0),
+        ("{rules: [{}]}", _HTTP, ("--header", "transfer-encoding=chunked", "--header", "expect=100-Continue"), 0),
+    ],
+)  # fmt: skip
+def test_explain_by_a_sidecars_file_judges_what_its_http_filter_makes_of_the_request(
+    cli: Cli, spec: str, listener: str, options: tuple[str, ...], code: int
+) -> None:
+    file = _one_listener(cli, spec, listener)
+
+    found = cli("explain", "--config", file, "--from", CLIENT, *options)
+    assert (found[0], found[2]) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--header", "x_y=1"), f"request: wanted no underscore in a field's name, got x_y; {_NO_ANSWER.format(400)}"),
+        (
+            ("--header", "transfer-encoding=gzip"),
+            "request: wanted no Transfer-Encoding but chunked, and that in HTTP/1.1, got another;"
+            f" {_NO_ANSWER.format(400)}",
+        ),
+        (
+            ("--host", "a", "--header", "host=a"),
+            f"request: wanted one host at most, got several; {_NO_ANSWER.format(400)}",
+        ),
+        (
+            ("--header", "expect=foo"),
+            f"request: wanted no Expect but 100-continue, got another; {_NO_ANSWER.format(417)}",
+        ),
+        (
+            ("--header", f"x={'a' * 70000}"),
+            f"request: wanted at most 65536 bytes of fields, got more; {_NO_ANSWER.format(431)}",
+        ),
+        (
+            ("--method", "CONNECT", "--host", "a"),
+            "request: wanted a host and a port as CONNECT's target, and the same in Host, got others;"
+            f" {_NO_ANSWER.format(400)}",
+        ),
+        (("--method", "CONNECT"), "host: wanted the host and port that CONNECT names, got none"),
+        (
+            ("--method", "CONNECT", "--host", "a:1", "--path", "/"),
+            "path: wanted none for CONNECT, whose target is the host, got '/'",
+        ),
+    ],
+)
+def test_explain_by_a_sidecars_file_refuses_what_its_http_filter_refuses(
+    cli: Cli, options: tuple[str, ...], problem: str
+) -> None:
+    asked = ("explain", "--config", _one_listener(cli, "{rules: [{}]}", _HTTP), "--from", CLIENT)
+
+    assert cli(*asked, *options) == (2, "", f"meshtls: {problem}\n")
+    assert cli(*asked, "--host", "a:1", "--header", "x=1")[0] == 0
+
+
+def test_explain_by_a_sidecars_file_reads_the_client_of_x_forwarded_for(cli: Cli) -> None:
+    asked = ("explain", "--from", CLIENT, "--path", "/", "--remote-ip", "127.0.0.1", "--config")
+
+    assert cli(*asked, _one_listener(cli, _BY_CLIENT, _ONE_PROXY)) == (
+        2,
+        "",
+        "meshtls: --remote-ip: the listener reads it of x-forwarded-for (num_trusted_proxies: 1); give --header"
+        " x-forwarded-for=127.0.0.1, or as many addresses as there are proxies\n",
+    )
+    assert cli(*asked, _one_listener(cli, _BY_CLIENT, _HTTP))[0] == 0
+
+
+def test_explain_tells_what_became_of_headers(cli: Cli) -> None:
+    file = _one_listener(cli, _XFCC % "values: ['By=*']", _HTTP)
+    options = [one for name in ("upgrade=h2c", "te=a", "expect=100-continue", "x=1") for one in ("--header", name)]
+    element = f"By={WEB};Hash=unknown;URI={CLIENT}"
+
+    code, out, _ = cli("explain", "--config", file, "--from", CLIENT, *options)
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("  header ")] == [
+        "  header      upgrade is not judged: it counts only as websocket, beside the header connection with upgrade,"
+        " in a GET without a body",
+        "  header      te is not judged: it is of one connection, or of a body's framing, and taken out before",
+        "  header      expect is not judged: it counts only with a body, such as one of content-length 1",
+        f"  header      x-forwarded-client-cert is judged as {element}: the certificate, and so Hash, is not known",
+    ]
+    allowed = cli("explain", "--config", file, "--from", CLIENT, "--header", "x=1", "--output", "json")
+    assert json.loads(allowed[1])["header_notes"] == [
+        f"x-forwarded-client-cert is judged as {element}: the certificate, and so Hash, is not known"
+    ]
+    assert cli.json(*ASKED, "--header", "x_y=1", "p.yaml")[1]["header_notes"] == [
+        "x_y has an underscore: a sidecar refuses it with 400, unless http.underscore_names is set"
+    ]
+    assert cli.json(*ASKED, "--header", "xy=1", "p.yaml")[1]["header_notes"] == []
 
 
 def test_explain_judges_without_the_headers_of_one_connection_as_a_sidecar_does(cli: Cli) -> None:

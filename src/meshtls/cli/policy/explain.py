@@ -119,9 +119,10 @@ def explain(
         settings = mesh.of(given.destination.trust_domain)
         compiled = compile_policies(documents, settings, workload)
         tokens = token_review(compiled.jwt_rules, given.destination)
-        found = review(compiled, given.request(), reads_http=given.reads_http, tokens=tokens)
+        request, notes = given.asked()
+        found = review(compiled, request, reads_http=given.reads_http, tokens=tokens)
         missed = not_applied(documents, settings, workload)
-        told = Told(found, principals_of(documents, settings, workload), missed)
+        told = Told(found, principals_of(documents, settings, workload), missed, notes=notes)
     out.record(explained_record(told), "\n".join(explained_lines(told)))
     return 0 if told.review.decision.allowed else 1
 
@@ -142,11 +143,11 @@ def _by_sidecar(file: Path, *, destination: SpiffeId | None, port: int | None, *
         raise RequestError(f"--to: wanted {config.spiffe_id}, that of the sidecar's file, got {destination}")
     listener = listener_of(config, port)
     said = Facts(destination=config.spiffe_id, port=listener.inbound.app.port, **facts)
-    found = listener.review(said.request(), http=said.reads_http)
+    found, notes = listener.review(said)
     to_allow = None
     if found.decision.verdict is PolicyVerdict.DENY and said.source is not None:
         wider = listener.allowing(said.source)
-        if wider is not None and wider.review(said.request(), http=said.reads_http).decision.allowed:
+        if wider is not None and wider.review(said)[0].decision.allowed:
             at = config.inbound.index(listener.inbound)
             to_allow = AllowToAdd(f"inbound[{at}].allow", str(file), str(said.source))
-    return Told(found, listener.principals(), to_allow=to_allow)
+    return Told(found, listener.principals(), to_allow=to_allow, notes=notes)

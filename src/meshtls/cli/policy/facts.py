@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,14 +14,25 @@ from meshtls.policy.request import HttpRequest, Request, RequestAuth
 from meshtls.scalars import shown
 from meshtls.spiffeid import SpiffeId
 from meshtls.svid.verify import VerifiedPeer
+from meshtls.wire.http import HttpLimits
 from meshtls.wire.http1.fields import MessageError, read_field
-from meshtls.wire.http1.request import is_target
-from meshtls.wire.http_rules import NOT_JUDGED, is_host, is_method, is_token, latin_1
+from meshtls.wire.http1.request import is_target, request_of
+from meshtls.wire.http_rules import is_host, is_method, is_token, latin_1
 
-__all__ = ["PLAINTEXT", "Facts", "caller", "ip_address"]
+__all__ = ["PLAINTEXT", "Asked", "Facts", "caller", "ip_address"]
 
 PLAINTEXT = "plaintext"
-_ANSWER = "a sidecar refuses such a request with 400 before any policy judges it"
+#: Where the sidecar's file is not known: it may accept underscores in names.
+_LENIENT = HttpLimits(underscore_names=True)
+#: Stands for a host that was not given: HTTP/1.1 has no request without one.
+_NO_HOST = "host.invalid"
+
+
+class Asked(NamedTuple):
+    """A request as a sidecar judges it. ``notes``: what became of headers that it does not judge as they were given."""
+
+    request: Request
+    notes: tuple[str, ...] = ()
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,41 +55,91 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def reads_http(self) -> bool:
         return bool(self.method or self.path or self.host is not None or self.headers or self.claims)
 
-    def request(self) -> Request:
-        """Raises RequestError for a claim that is neither a text nor JSON, and for what a sidecar refuses unjudged."""
-        http = self._http() if self.reads_http else None
-        return Request(
-            None if self.source is None else VerifiedPeer(self.source, ()),
-            self.destination,
-            port=self.port,
-            source_ip=self.ip,
-            sni=self.sni,
-            http=http,
-            remote_ip=self.remote_ip,
-            destination_ip=self.destination_ip,
-            auth=_auth(self.claims) if self.claims else None,
+    def asked(self, limits: HttpLimits | None = None, *, reads_http: bool = True) -> Asked:
+        """What a sidecar judges. ``limits`` are those of its listener, None if they are not known. ``reads_http`` is
+        False where it reads no HTTP.
+
+        Raises RequestError for a claim that is neither a text nor JSON, and for what a sidecar refuses unjudged.
+        """
+        http: HttpRequest | None = None
+        notes: tuple[str, ...] = ()
+        if self.reads_http and reads_http:
+            http = self._http(limits or _LENIENT)
+            notes = tuple(self._notes(http, known=limits is not None))
+        return Asked(
+            Request(
+                None if self.source is None else VerifiedPeer(self.source, ()),
+                self.destination,
+                port=self.port,
+                source_ip=self.ip,
+                sni=self.sni,
+                http=http,
+                remote_ip=self.remote_ip,
+                destination_ip=self.destination_ip,
+                auth=_auth(self.claims) if self.claims else None,
+            ),
+            notes,
         )
 
-    def _http(self) -> HttpRequest:
-        method, host, path = self.method or "GET", self.host or "", self.path or "/"
+    def _http(self, limits: HttpLimits) -> HttpRequest:
+        """The request, written as HTTP/1.1 and read by the sidecar's own filter."""
+        method = self.method or "GET"
         if not is_method(method):
             advice = f"; write {method.upper()}" if is_method(method.upper()) else ""
             raise _refused("method", "one in capital letters", method, advice)
-        if host and not is_host(host):
-            raise _refused("host", "a name or an address, with or without a port", host)
-        if not is_target(path) and (method, path) != ("OPTIONS", "*"):
-            raise _refused("path", "printable ASCII that begins with a slash, without blanks and '#'", path)
-        headers = []
-        for name, value in self.headers:
+        fields = [(name, _field_value(value)) for name, value in self.headers]
+        for name, value in fields:
             if not is_token(name):
                 raise _refused("header", "a field's name", name)
             try:
-                _, field = read_field(f"{name}:{_field_value(value)}", {})
+                read_field(f"{name}:{value}", {})
             except MessageError as error:
-                raise RequestError(f"header {shown(name)}: {error}; {_ANSWER}") from error
-            if field[0] not in NOT_JUDGED:
-                headers.append(field)
-        return HttpRequest(method, host, path, tuple(headers))
+                raise RequestError(f"header {shown(name)}: {error}; {_answer(error.status)}") from error
+        hosts = [self.host] if self.host else []
+        hosts += [value.strip(" \t") for name, value in fields if name.lower() == "host"]
+        for host in hosts:
+            if not is_host(host):
+                raise _refused("host", "a name or an address, with or without a port", host)
+        target = self._target(method, hosts)
+        lines = [f"{method} {target} HTTP/1.1"]
+        lines += [f"Host: {self.host or _NO_HOST}"] if self.host or not hosts else []
+        lines += [f"{name}: {value}" for name, value in fields]
+        try:
+            http = request_of("\r\n".join(lines).encode("latin-1"), limits, {}).request
+        except MessageError as error:
+            raise RequestError(f"request: {error}; {_answer(error.status)}") from error
+        return http if hosts else HttpRequest(http.method, "", http.path, http.headers)
+
+    def _target(self, method: str, hosts: list[str]) -> str:
+        if method == "CONNECT":
+            if self.path:
+                raise RequestError(f"path: wanted none for CONNECT, whose target is the host, got {shown(self.path)}")
+            if not hosts:
+                raise RequestError("host: wanted the host and port that CONNECT names, got none")
+            return hosts[0]
+        path = self.path or "/"
+        if not is_target(path) and (method, path) != ("OPTIONS", "*"):
+            raise _refused("path", "printable ASCII that begins with a slash, without blanks and '#'", path)
+        return path
+
+    def _notes(self, http: HttpRequest, *, known: bool) -> Iterator[str]:
+        judged = {name for name, _ in http.headers} | {"host"}
+        for name in dict.fromkeys(name.lower() for name, _ in self.headers):
+            if name not in judged:
+                yield f"{name} is not judged: {_NOT_JUDGED.get(name, _OF_CONNECTION)}"
+            elif "_" in name and not known:
+                yield f"{name} has an underscore: a sidecar refuses it with 400, unless http.underscore_names is set"
+
+
+_OF_CONNECTION = "it is of one connection, or of a body's framing, and taken out before"
+_NOT_JUDGED = {
+    "expect": "it counts only with a body, such as one of content-length 1",
+    "upgrade": "it counts only as websocket, beside the header connection with upgrade, in a GET without a body",
+}
+
+
+def _answer(status: int = 400) -> str:
+    return f"a sidecar refuses such a request with {status} before any policy judges it"
 
 
 def _field_value(text: str) -> str:
@@ -89,7 +151,7 @@ def _field_value(text: str) -> str:
 
 
 def _refused(what: str, wanted: str, got: str, advice: str = "") -> RequestError:
-    return RequestError(f"{what}: wanted {wanted}, got {shown(got)}{advice}; {_ANSWER}")
+    return RequestError(f"{what}: wanted {wanted}, got {shown(got)}{advice}; {_answer()}")
 
 
 def caller(text: str) -> SpiffeId | None:

@@ -91,11 +91,11 @@ def run_cases(file: Path) -> Iterator[Result]:
         policies, principals, tokens, missed = destinations[case.destination]
         facts = facts_of(case)
         try:
-            request = facts.request()
+            request, notes = facts.asked()
         except RequestError as error:
             raise ConfigError(f"{file}: case {case.name!r}: {error}") from error
         found = review(policies, request, reads_http=facts.reads_http, tokens=tokens)
-        yield Result(str(file), case, Told(found, principals, missed), _difference(case, found))
+        yield Result(str(file), case, Told(found, principals, missed, notes=notes), _difference(case, found))
 
 
 def _warn(file: Path, spiffe_id: SpiffeId, missed: Sequence[str]) -> None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
 
+from meshtls.cli.policy.facts import Asked, Facts
 from meshtls.cli.policy.tokens import token_review
 from meshtls.cli.policy.words import Principals, principals_of
 from meshtls.errors import ConfigError, RequestError
 from meshtls.policy.decision import Decision
+from meshtls.policy.istio.clauses import header_of
 from meshtls.policy.istio.evaluate import WorkloadPolicies
 from meshtls.policy.istio.model import Documents, MeshSettings, MtlsMode
-from meshtls.policy.request import Request
+from meshtls.policy.request import HttpRequest, Request
 from meshtls.policy.review import Mode, Review, review, review_by_allow
 from meshtls.policy.workloads import workload_of
 from meshtls.sidecar.gate import gate_of
+from meshtls.sidecar.http.judge import ClientCertHeader
+from meshtls.sidecar.http.session import http_limits
 from meshtls.sidecar.policies import ListenerPolicies, PolicySet
 from meshtls.sidecar.settings import InboundConfig, Protocol, SidecarConfig
 from meshtls.sidecar.view import Policy, rules_of, view_of
 from meshtls.spiffeid import SpiffeId
+from meshtls.wire import xfcc, xff
 
 __all__ = ["Enforced", "enforced_by", "listener_of", "policies_of"]
 
 THE_FILE = "the sidecar's file"
+#: In the place of the digest of a certificate that only the sidecar sees.
+_UNKNOWN_HASH = "unknown"
 
 
 class Enforced(NamedTuple):
@@ -52,18 +60,53 @@ class Enforced(NamedTuple):
         seen = http and not (tls and self.mode[0] is MtlsMode.DISABLE)
         return self.inbound.protocol is Protocol.HTTP or (self.inbound.protocol is Protocol.AUTO and seen)
 
-    def review(self, request: Request, *, http: bool) -> Review:
-        """The sidecar's verdict. ``http``: whether it is HTTP. Raises ConfigError for a key set that can't be read."""
-        reads_http = self.reads_http(http, tls=request.peer is not None)
+    def review(self, facts: Facts) -> tuple[Review, tuple[str, ...]]:
+        """The sidecar's verdict, and notes about headers. Raises ConfigError for a key set that can't be read, and
+        RequestError for a request that is refused unjudged.
+        """
+        reads_http = self.reads_http(facts.reads_http, tls=facts.source is not None)
+        asked = facts.asked(http_limits(self.inbound.http), reads_http=reads_http)
+        request, notes = self._as_judged(asked)
         if self.policy.rules is None:
-            return review_by_allow(self._by_allow, request, reads_http=reads_http, mode=self.mode)
-        return review(
+            return review_by_allow(self._by_allow, request, reads_http=reads_http, mode=self.mode), notes
+        found = review(
             self.policies,
             request,
             reads_http=reads_http,
             mode=self.mode,
             providers=[one.name for one in self.config.ext_authz],
             tokens=token_review(self.policies.jwt_rules, self.config.spiffe_id),
+        )
+        return found, notes
+
+    def _as_judged(self, asked: Asked) -> Asked:
+        """With what the listener writes itself: the client's address, and the headers about client and caller."""
+        request, notes = asked
+        proxies, http = self.inbound.num_trusted_proxies, request.http
+        if proxies and request.remote_ip is not None:
+            raise RequestError(
+                f"--remote-ip: the listener reads it of x-forwarded-for (num_trusted_proxies: {proxies}); give --header"
+                f" {xff.HEADER}={request.remote_ip}, or as many addresses as there are proxies"
+            )
+        if http is not None:
+            element = ""
+            if request.source is not None:
+                element = xfcc.element(str(request.destination), _UNKNOWN_HASH, str(request.source))
+            headers = ClientCertHeader(self.inbound, request, element).applied(http.headers)
+            if element and element in dict(headers).get(xfcc.HEADER, "") and self._asks_for(xfcc.HEADER):
+                notes += (f"{xfcc.HEADER} is judged as {element}: the certificate, and so Hash, is not known",)
+            if proxies:
+                headers = xff.appended(headers, request.source_ip or "")
+                request = replace(request, remote_ip=xff.client_of(http.headers, proxies))
+            request = replace(request, http=HttpRequest(http.method, http.host, http.path, headers))
+        elif proxies:
+            request = replace(request, remote_ip=xff.UNKNOWN)
+        return Asked(request, notes)
+
+    def _asks_for(self, header: str) -> bool:
+        policies = self.rules.documents.authorization_policies
+        return any(
+            header_of(one.key) == header for policy in policies for rule in policy.rules for one in rule.conditions
         )
 
     def _by_allow(self, request: Request) -> Decision:

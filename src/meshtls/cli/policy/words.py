@@ -45,12 +45,13 @@ class AllowToAdd(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What is told of one request. ``missed`` is of ``not_applied``."""
+    """What is told of one request. ``missed`` is of ``not_applied``, ``notes`` are about its headers."""
 
     review: Review
     principals: Principals
     missed: Sequence[str] = ()
     to_allow: AllowToAdd | None = None
+    notes: Sequence[str] = ()
 
 
 def principals_of(documents: Documents, mesh: MeshSettings, workload: Workload) -> Principals:
@@ -116,6 +117,7 @@ def explained_record(told: Told) -> Record:
         "unseen_caller": None if review.unseen is None else str(review.unseen),
         "path": None if review.request.http is None else review.request.http.path,
         "not_judged": list(review.not_judged),
+        "header_notes": list(told.notes),
         "providers": [{"provider": one.provider, "policy": one.policy, "rule": one.rule} for one in review.custom],
         "dry_run": [{"verdict": "allow" if one.allowed else "deny", "reason": one.reason} for one in review.shadow],
         "audit": list(review.audit),
@@ -150,6 +152,8 @@ def explained_lines(told: Told) -> Iterator[str]:
     if review.unseen is not None:
         unseen = f"{review.unseen} is judged as plaintext: if it sends TLS, that passes to the app as it is"
         yield f"  {'caller':<{_WIDTH}}{unseen}"
+    for note in told.notes:
+        yield f"  {'header':<{_WIDTH}}{note}"
     for unjudged in review.not_judged:
         yield f"  {'not judged':<{_WIDTH}}{unjudged}"
     for shadow in review.shadow:

@@ -50,11 +50,12 @@ _FORWARDED = (ForwardClientCert.FORWARD_ONLY, ForwardClientCert.APPEND_FORWARD)
 class ClientCertHeader:
     """What becomes of x-forwarded-client-cert on one connection."""
 
-    def __init__(self, config: InboundConfig, request: Request) -> None:
+    def __init__(self, config: InboundConfig, request: Request, element: str = "") -> None:
+        """``element`` is what is said of a peer whose certificate is not known."""
         peer, mode = request.peer, config.forward_client_cert
         self._keeps = mode is ForwardClientCert.ALWAYS_FORWARD_ONLY or (peer is not None and mode in _FORWARDED)
         sets = mode in (ForwardClientCert.SANITIZE_SET, ForwardClientCert.APPEND_FORWARD)
-        self._own = _element(config, request, peer) if peer is not None and sets else ""
+        self._own = (element or _element(config, request, peer)) if peer is not None and sets else ""
         self._added = ((xfcc.HEADER, self._own),) if self._own else ()
 
     def applied(self, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,7 @@ from meshtls.wire.http1.filter import Http1Filter
 from meshtls.wire.http1.start import HttpStart
 from meshtls.wire.http2.filter import Http2Filter
 
-__all__ = ["HttpDeps", "HttpSession"]
+__all__ = ["HttpDeps", "HttpSession", "http_limits"]
 
 
 class HttpDeps(NamedTuple):
@@ -34,7 +34,7 @@ class HttpDeps(NamedTuple):
 
     @classmethod
     def of(cls, config: InboundConfig, limits: Limits, gate: Gate, runtime: Runtime) -> HttpDeps:
-        return cls(config, limits, gate, runtime, _http_limits(config.http))
+        return cls(config, limits, gate, runtime, http_limits(config.http))
 
 
 class HttpSession:
@@ -130,7 +130,7 @@ class HttpSession:
         self.relay.connected(PlainEnd(sock, "the app", self._deps.runtime.reactor.buffers))
 
 
-def _http_limits(keys: HttpKeys) -> HttpLimits:
+def http_limits(keys: HttpKeys) -> HttpLimits:
     """The filters' limits by a listener's keys."""
     return HttpLimits(
         header_bytes=keys.header_bytes,
