@@ -51,7 +51,7 @@ def findings(
         *_without_strict(documents, mesh, workloads),
         *_selecting_nothing(documents, mesh, workloads),
         *(one for policy in _acting(documents) for one in findings_of(policy, compared, partners)),
-        *(one for policy in _acting(documents) for one in findings_of_values(policy, mesh.normalization)),
+        *(one for policy in _acting(documents) for one in findings_of_values(policy, mesh)),
         *(one for policy in _acting(documents) for one in findings_of_hosts(policy)),
         *_shadowed(documents, mesh, compared),
     ]

@@ -31,7 +31,7 @@ CODES = {
     "several-at-one-level": "Several PeerAuthentications of one namespace or workload: only the oldest is in force.",
     "strict-missing": "Namespaces, or a mesh, without STRICT: plaintext is taken.",
     "target-refs-ignored": "A policy with targetRefs: no sidecar enforces it.",
-    "value-never-matches": "A path, a method or a header that no request has when it is judged.",
+    "value-never-matches": "A value that no request has when it is judged, or an identity that no peer has.",
 }
 
 

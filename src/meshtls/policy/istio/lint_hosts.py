@@ -12,12 +12,14 @@ from meshtls.policy.istio.lint_finding import Finding, Severity
 from meshtls.policy.istio.match import Strings
 from meshtls.policy.istio.model import Action, AuthorizationPolicy
 from meshtls.scalars import shown
-from meshtls.wire.http_rules import has_port
+from meshtls.wire.http_rules import has_port, is_host
 
-__all__ = ["findings_of_hosts"]
+__all__ = ["findings_of_hosts", "host_problem"]
 
 #: Stands for the text that a star matches, and for the port of a client's choice.
 _ANY, _PORT = "x", ":1"
+#: What may stand in the place of a star so that the whole is a host: of a name, an address or a port.
+_BEFORE, _AFTER = ("", "x", "x:", "[::", "[::]:"), ("", "x", "1", ":]", "1]")
 _EFFECTS = {Action.DENY: "is not denied", Action.CUSTOM: "is not asked about"}
 
 
@@ -43,6 +45,8 @@ def findings_of_hosts(policy: AuthorizationPolicy) -> Iterator[Finding]:
 def _missed(value: str, matched: Strings) -> tuple[str, ...]:
     """What may follow this name in a Host field that none of the rule's values matches."""
     name = value.lower().removesuffix(".")
+    if host_problem(value):
+        return ()
     if name.endswith("*") or has_port(name.replace("*", _ANY)):
         return ()
     endings = (":*",) if name.startswith("[") else (":*", ".", ".:*")
@@ -61,3 +65,24 @@ def _advice(value: str, missed: tuple[str, ...]) -> str:
     if name.startswith("*"):
         return "no pattern has a star at both ends, so name each host, or allow the hosts that are wanted instead"
     return f"write also {', '.join(shown(f'{name}{one}') for one in missed)}"
+
+
+def host_problem(pattern: str) -> str:
+    """Why no Host field of a request that is judged matches this value; empty if one can."""
+    samples: tuple[str, ...] = (pattern,)
+    if pattern == "*":
+        return ""
+    if pattern.startswith("*"):
+        samples = tuple(f"{one}{pattern[1:]}" for one in _BEFORE)
+    elif pattern.endswith("*"):
+        samples = tuple(f"{pattern[:-1]}{one}" for one in _AFTER)
+    if any(map(is_host, samples)):
+        return ""
+    name = pattern.rpartition("://")[2].partition("/")[0]
+    if is_host(name):
+        advice = f"; write {shown(name)}"
+    elif not pattern.isascii():
+        advice = "; write a name outside ASCII as clients send it, which begins with xn--"
+    else:
+        advice = ""
+    return f"a request is refused whose Host is no name or address, with or without a port{advice}"

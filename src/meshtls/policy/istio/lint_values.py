@@ -1,4 +1,4 @@
-"""Values of HTTP fields that no request has when it is judged: a policy with one does less than it seems to do. Pure.
+"""Values that no request or peer has when it is judged: a policy with one does less than it seems to do. Pure.
 
 What a value is compared with was checked and normalized before, so the same checks and the same normalization say here
 whether anything is left that it matches. Where that is not certain, nothing is found.
@@ -6,14 +6,17 @@ whether anything is left that it matches. Where that is not certain, nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from meshtls.config.document import Place
 from meshtls.errors import RequestError
 from meshtls.policy.istio.clauses import header_of
+from meshtls.policy.istio.lint_covers import OPERATION_FIELDS, SOURCE_FIELDS, Compared
 from meshtls.policy.istio.lint_finding import Finding, Severity
-from meshtls.policy.istio.model import Action, AuthorizationPolicy, Normalization
+from meshtls.policy.istio.lint_hosts import host_problem
+from meshtls.policy.istio.lint_identities import domain_problem, principal_problem, segment_problem
+from meshtls.policy.istio.model import Action, AuthorizationPolicy, MeshSettings, Normalization, Operation, Source
 from meshtls.policy.istio.paths import has_lone_percent, is_template, normalize
 from meshtls.scalars import shown
 from meshtls.wire.http1.request import is_target
@@ -28,29 +31,52 @@ _EFFECTS = {
     Action.CUSTOM: "asks about nothing",
 }
 _EXCLUDES = "excludes nothing"
+_BLANKS = " \t"
 #: Stands for the text that a star or an operator matches.
 _ANY = "x"
 
 
-def findings_of_values(policy: AuthorizationPolicy, how: Normalization) -> Iterator[Finding]:
+#: Says why no request or peer has what this value matches; empty if one can.
+_ProblemOf = Callable[[str], str]
+
+
+def findings_of_values(policy: AuthorizationPolicy, mesh: MeshSettings) -> Iterator[Finding]:
     """The findings on the values of this policy's rules, in their order."""
     effect = _EFFECTS[policy.action]
-    path_problem = partial(_path_problem, how)
+    of_sources: dict[str, _ProblemOf] = {
+        "principals": partial(principal_problem, mesh),
+        "namespaces": segment_problem,
+        "serviceAccounts": segment_problem,
+        "trustDomains": domain_problem,
+    }
+    of_operations: dict[str, _ProblemOf] = {
+        "hosts": host_problem,
+        "methods": _method_problem,
+        "paths": partial(_path_problem, mesh.normalization),
+    }
+    of_keys: dict[str, _ProblemOf] = {
+        "source.principal": of_sources["principals"],
+        "source.namespace": segment_problem,
+        "source.serviceAccount": segment_problem,
+        "source.trustDomain": domain_problem,
+    }
     for rule in policy.rules:
-        for number, one in enumerate(rule.operations):
+        for number, source in enumerate(rule.sources):
+            place = rule.place.below(f"from[{number}].source")
+            yield from _in_fields(place, SOURCE_FIELDS, source, effect, of_sources)
+        for number, operation in enumerate(rule.operations):
             place = rule.place.below(f"to[{number}].operation")
-            yield from _in_list(place, "methods", one.methods, effect, _method_problem)
-            yield from _in_list(place, "notMethods", one.not_methods, _EXCLUDES, _method_problem)
-            yield from _in_list(place, "paths", one.paths, effect, path_problem)
-            yield from _in_list(place, "notPaths", one.not_paths, _EXCLUDES, path_problem)
+            yield from _in_fields(place, OPERATION_FIELDS, operation, effect, of_operations)
         for number, condition in enumerate(rule.conditions):
-            if header_of(condition.key) in NOT_JUDGED:
-                yield _finding(
-                    rule.place.below(f"when[{number}]"),
-                    condition.key,
-                    effect if condition.values else _EXCLUDES,
-                    _OF_CONNECTION,
-                )
+            place = rule.place.below(f"when[{number}]")
+            header = header_of(condition.key)
+            if header in NOT_JUDGED:
+                yield _finding(place, condition.key, effect if condition.values else _EXCLUDES, _OF_CONNECTION)
+                continue
+            problem_of = of_keys.get(condition.key) if header is None else partial(_header_problem, header)
+            if problem_of is not None:
+                yield from _in_list(place, condition.key, condition.values, effect, problem_of)
+                yield from _in_list(place, condition.key, condition.not_values, _EXCLUDES, problem_of)
 
 
 _OF_CONNECTION = (
@@ -59,8 +85,22 @@ _OF_CONNECTION = (
 )
 
 
+def _in_fields(
+    place: Place,
+    fields: tuple[Compared, ...],
+    owner: Source | Operation,
+    effect: str,
+    problems: Mapping[str, _ProblemOf],
+) -> Iterator[Finding]:
+    for field in fields:
+        if (problem_of := problems.get(field.name)) is not None:
+            values, negated = field.values(owner)
+            yield from _in_list(place, field.name, values, effect, problem_of)
+            yield from _in_list(place, field.negation, negated, _EXCLUDES, problem_of)
+
+
 def _in_list(
-    place: Place, name: str, values: tuple[str, ...], effect: str, problem_of: Callable[[str], str]
+    place: Place, name: str, values: tuple[str, ...], effect: str, problem_of: _ProblemOf
 ) -> Iterator[Finding]:
     for value in values:
         if problem := problem_of(value):
@@ -70,6 +110,18 @@ def _in_list(
 def _finding(place: Place, what: str, effect: str, problem: str) -> Finding:
     text = f"{what} never matches, and so {effect}: {problem}"
     return Finding(Severity.WARNING, "value-never-matches", place, text)
+
+
+def _header_problem(name: str, pattern: str) -> str:
+    if name == "host":
+        return host_problem(pattern)
+    stripped = pattern.strip(_BLANKS)
+    if stripped != pattern:
+        advice = f"write {shown(stripped)}" if stripped else "leave it out"
+        return f"the value of a header is judged without the blanks at its ends; {advice}"
+    if name == "upgrade" and pattern.lower() != pattern:
+        return f"an upgrade is judged in small letters; write {shown(pattern.lower())}"
+    return ""
 
 
 def _method_problem(pattern: str) -> str:

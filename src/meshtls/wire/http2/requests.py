@@ -132,7 +132,8 @@ def read_request(fields: list[Field], decoder: FieldDecoder, limits: HttpLimits)
     judged = method.decode("ascii")
     if protocol:
         judged = "GET"
-        headers.append(("upgrade", protocol.decode("latin-1")))
+        # For the policies in lower case, as of HTTP/1.1: names of protocols have no case (RFC 9110, section 7.8).
+        headers.append(("upgrade", protocol.decode("latin-1").lower()))
     request = HttpRequest(judged, target, path.decode("ascii"), tuple(headers))
     head = RequestHead(request, scheme, protocol)
     head.length, head.trailers, head.never = length, trailers, decoder.never

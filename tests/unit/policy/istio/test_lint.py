@@ -132,11 +132,98 @@ CASES: dict[str, Case] = {
         " and written anew for the app; leave the condition out",
         (allow("principals: ['*']", ", when: [{key: 'request.headers[upgrade]', notValues: [websocket]}]"),),
     ),
+    "a host that is a URL": Case(
+        (operation("DENY", "hosts: ['https://admin.example.org']"),),
+        f"{_RULE}.to[0].operation: warning value-never-matches: 'https://admin.example.org' in hosts never matches, and"
+        " so denies nothing, and what it is meant for passes: a request is refused whose Host is no name or address,"
+        " with or without a port; write 'admin.example.org'",
+        (operation("DENY", "hosts: [admin.example.org*]"),),
+    ),
+    "a host with a path that is excluded": Case(
+        (operation("ALLOW", "notHosts: [admin.example.org/]"),),
+        f"{_RULE}.to[0].operation: warning value-never-matches: 'admin.example.org/' in notHosts never matches, and so"
+        " excludes nothing: a request is refused whose Host is no name or address, with or without a port; write"
+        " 'admin.example.org'",
+        (operation("ALLOW", "notHosts: [admin.example.org*]"),),
+    ),
+    "a host outside ASCII": Case(
+        (operation("DENY", "hosts: [köln.de]"),),
+        f"{_RULE}.to[0].operation: warning value-never-matches: 'köln.de' in hosts never matches, and so denies"
+        " nothing, and what it is meant for passes: a request is refused whose Host is no name or address, with or"
+        " without a port; write a name outside ASCII as clients send it, which begins with xn--",
+        (operation("DENY", "hosts: [xn--kln-sna.de*]"),),
+    ),
+    "a principal without its trust domain": Case(
+        (policy("action: DENY, rules: [{from: [{source: {principals: [ns/default/sa/a]}}]}]"),),
+        f"{_RULE}.from[0].source: warning value-never-matches: 'ns/default/sa/a' in principals never matches, and so"
+        " denies nothing, and what it is meant for passes: a principal begins with its trust domain; write"
+        " 'cluster.local/ns/default/sa/a'",
+        (policy("action: DENY, rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/a]}}]}]"),),
+    ),
+    "a principal in capitals": Case(
+        (policy("action: DENY, rules: [{when: [{key: source.principal, values: [EXAMPLE.org/ns/A/sa/a]}]}]"),),
+        f"{_RULE}.when[0]: warning value-never-matches: 'EXAMPLE.org/ns/A/sa/a' in source.principal never matches, and"
+        " so denies nothing, and what it is meant for passes: trust domains are in small letters; write"
+        " 'example.org/ns/A/sa/a'",
+        (policy("action: DENY, rules: [{when: [{key: source.principal, values: [example.org/ns/A/sa/a]}]}]"),),
+    ),
+    "a principal that is excluded and has no path": Case(
+        (allow("principals: ['*'], notPrincipals: [a.test]"),),
+        f"{_RULE}.from[0].source: warning value-never-matches: 'a.test' in notPrincipals never matches, and so excludes"
+        " nothing: a principal is a trust domain and a path, such as cluster.local/ns/web/sa/web",
+        (allow("principals: ['*'], notPrincipals: [a.test/*]"),),
+    ),
+    "a principal that is no SPIFFE ID": Case(
+        (policy("action: DENY, rules: [{from: [{source: {principals: [a.test//b]}}]}]"),),
+        f"{_RULE}.from[0].source: warning value-never-matches: 'a.test//b' in principals never matches, and so denies"
+        " nothing, and what it is meant for passes: a trust domain has only a-z, 0-9, '.', '_' and '-', and the path of"
+        " a SPIFFE ID has only A-Z, a-z, 0-9, '.', '_' and '-' in its segments",
+        (policy("action: DENY, rules: [{from: [{source: {principals: [a.test/b]}}]}]"),),
+    ),
+    "a trust domain in capitals": Case(
+        (policy("action: DENY, rules: [{from: [{source: {trustDomains: [Example.org]}}]}]"),),
+        f"{_RULE}.from[0].source: warning value-never-matches: 'Example.org' in trustDomains never matches, and so"
+        " denies nothing, and what it is meant for passes: trust domains are in small letters; write 'example.org'",
+        (policy("action: DENY, rules: [{from: [{source: {trustDomains: [example.org]}}]}]"),),
+    ),
+    "a trust domain with a path": Case(
+        (policy("action: DENY, rules: [{when: [{key: source.trustDomain, values: [a.test/b]}]}]"),),
+        f"{_RULE}.when[0]: warning value-never-matches: 'a.test/b' in source.trustDomain never matches, and so denies"
+        " nothing, and what it is meant for passes: a trust domain has only a-z, 0-9, '.', '_' and '-'",
+        (policy("action: DENY, rules: [{when: [{key: source.trustDomain, values: [a.test]}]}]"),),
+    ),
+    "a namespace that no ID has": Case(
+        (policy("action: DENY, rules: [{from: [{source: {namespaces: ['a b']}}]}]"),),
+        f"{_RULE}.from[0].source: warning value-never-matches: 'a b' in namespaces never matches, and so denies"
+        " nothing, and what it is meant for passes: the path of a SPIFFE ID has only A-Z, a-z, 0-9, '.', '_' and '-' in"
+        " its segments",
+        (policy("action: DENY, rules: [{from: [{source: {namespaces: ['a*b']}}]}]"),),
+    ),
+    "a header's value that ends with a blank": Case(
+        (policy("action: DENY, rules: [{when: [{key: 'request.headers[x]', values: ['a ']}]}]"),),
+        f"{_RULE}.when[0]: warning value-never-matches: 'a ' in request.headers[x] never matches, and so denies"
+        " nothing, and what it is meant for passes: the value of a header is judged without the blanks at its ends;"
+        " write 'a'",
+        (policy("action: DENY, rules: [{when: [{key: 'request.headers[x]', values: ['a *']}]}]"),),
+    ),
+    "a header's value that begins with a blank": Case(
+        (policy("action: DENY, rules: [{when: [{key: 'request.headers[x]', values: [' a*']}]}]"),),
+        f"{_RULE}.when[0]: warning value-never-matches: ' a*' in request.headers[x] never matches, and so denies"
+        " nothing, and what it is meant for passes: the value of a header is judged without the blanks at its ends;"
+        " write 'a*'",
+        (policy("action: DENY, rules: [{when: [{key: 'request.headers[x]', values: ['* a']}]}]"),),
+    ),
+    "an upgrade in capitals": Case(
+        (policy("action: DENY, rules: [{when: [{key: 'request.headers[upgrade]', values: [WebSocket]}]}]"),),
+        f"{_RULE}.when[0]: warning value-never-matches: 'WebSocket' in request.headers[upgrade] never matches, and so"
+        " denies nothing, and what it is meant for passes: an upgrade is judged in small letters; write 'websocket'",
+        (policy("action: DENY, rules: [{when: [{key: 'request.headers[upgrade]', values: [websocket]}]}]"),),
+    ),
     "only negative identities": Case(
-        (allow("notPrincipals: [a]"),),
+        (allow("notPrincipals: [a/b]"),),
         f"{_RULE}.from[0].source: warning plaintext-matches: a plaintext peer has no identity, so notPrincipals can't"
         ' exclude it, and the rule allows it; add principals: ["*"] to require an identity',
-        (allow("notPrincipals: [a], principals: ['*']"),),
+        (allow("notPrincipals: [a/b], principals: ['*']"),),
     ),
     "a negative condition on the identity": Case(
         (policy("rules: [{when: [{key: source.namespace, notValues: [a]}]}]"),),

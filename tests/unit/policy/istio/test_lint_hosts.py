@@ -50,6 +50,9 @@ def found(operation: Operation, action: Action) -> list[str]:
         (("admin.example*",), []),
         (("admin.example:8080",), []),
         (("*:8080",), []),
+        (("https://admin.example",), []),
+        (("admin.example/",), []),
+        (("k\u00f6ln.example",), []),
         (("*",), []),
     ],
 )

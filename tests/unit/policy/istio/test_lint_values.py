@@ -1,4 +1,4 @@
-"""Values that no request has when it is judged: paths in each mode of normalization, methods, and headers."""
+"""Values that no request or peer has when it is judged: paths by normalization, methods, hosts, identities."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshtls.policy.istio.lint import findings
+from meshtls.policy.istio.lint_hosts import host_problem
+from meshtls.policy.istio.lint_identities import domain_problem, principal_problem, segment_problem
 from meshtls.policy.istio.model import Action, Documents, MeshSettings, Normalization, Operation
 from meshtls.policy.istio.paths import normalize
+from meshtls.spiffeid import SpiffeId
 from meshtls.wire.http import HttpLimits, HttpRequest
 from meshtls.wire.http1.fields import MessageError
 from meshtls.wire.http1.request import is_target, request_of
-from meshtls.wire.http_rules import NOT_JUDGED
+from meshtls.wire.http_rules import NOT_JUDGED, is_host
 from tests.unit.policy.istio.making import compiled, policy, request, rule
 
 NONE, BASE, MERGE, DECODE = Normalization
@@ -90,6 +93,55 @@ def test_no_pattern_that_a_judged_path_matches_is_found(path: str, how: Normaliz
     template = "/".join(["{*}" if number == len(segments) - 1 else one for number, one in enumerate(segments)])
     patterns = [judged, f"{judged[:at]}*", f"*{judged[at:]}", template]
     assert found(Operation(paths=tuple(one for one in patterns if "*" not in one[1:-1] or one is template)), how) == []
+
+
+def patterns_of(value: str, data: st.DataObject) -> list[str]:
+    at = data.draw(st.integers(0, len(value)))
+    return [value, f"{value[:at]}*", f"*{value[at:]}"]
+
+
+_LABELS = st.from_regex(r"[a-z0-9._-]{1,9}", fullmatch=True)
+_SEGMENTS = st.from_regex(r"[A-Za-z0-9._-]{1,5}", fullmatch=True).filter(lambda one: one.strip("."))
+_IDS = st.builds(
+    lambda domain, path: f"{domain}/{'/'.join(path)}", _LABELS, st.lists(_SEGMENTS, min_size=1, max_size=4)
+)
+_NAMES = st.one_of(_LABELS, st.just("[::1]"), st.just("[fe80::a]"), st.just("10.0.0.1"))
+_HOSTS = st.builds(lambda name, port: f"{name}{port}", _NAMES, st.sampled_from(["", ":1", ":8080", ":65535"]))
+
+
+@given(_HOSTS, st.data())
+def test_no_pattern_that_a_host_matches_is_found(host: str, data: st.DataObject) -> None:
+    assert is_host(host)
+    assert [host_problem(one) for one in patterns_of(host, data)] == ["", "", ""]
+
+
+@given(_IDS, st.data())
+def test_no_pattern_that_an_id_matches_is_found(spiffe_id: str, data: st.DataObject) -> None:
+    assert str(SpiffeId.parse(f"spiffe://{spiffe_id}")) == f"spiffe://{spiffe_id}"
+    mesh = MeshSettings(trust_domain=spiffe_id.partition("/")[0])
+    assert [principal_problem(mesh, one) for one in patterns_of(spiffe_id, data)] == ["", "", ""]
+    domain, _, path = spiffe_id.partition("/")
+    assert [domain_problem(one) for one in patterns_of(domain, data)] == ["", "", ""]
+    assert segment_problem(path) == ""
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a:", "*:99999", "a:x*", "*/", "u@b*", "b,c", "", "a b", "%62", "http://*", "[::1", "*\u00f6ln.de"]
+)
+def test_a_host_that_no_request_has_is_found(pattern: str) -> None:
+    assert host_problem(pattern)
+    assert found(Operation(hosts=(pattern,))) == found(Operation(hosts=(pattern, "a")))
+
+
+@pytest.mark.parametrize("pattern", ["A*", "*A b", "a.test/../b", "/a", "a.test/", "a/b c*", "*/", "ns/*"])
+def test_a_principal_that_no_peer_has_is_found(pattern: str) -> None:
+    assert principal_problem(MeshSettings(trust_domain="a.test"), pattern)
+
+
+def test_a_trust_domain_may_be_named_ns() -> None:
+    assert principal_problem(MeshSettings(trust_domain="ns"), "ns/default/sa/a") == ""
+    assert principal_problem(MeshSettings(trust_domain="a.test", trust_domain_aliases=("ns",)), "ns/a") == ""
+    assert principal_problem(MeshSettings(trust_domain="a.test"), "ns/a") != ""
 
 
 METHODS = {

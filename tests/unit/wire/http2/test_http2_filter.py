@@ -377,6 +377,16 @@ def test_a_head_request_may_promise_a_body_that_does_not_come() -> None:
 # -- CONNECT --
 
 
+def test_the_name_of_a_protocol_is_judged_in_lower_case_and_passed_on_as_it_came() -> None:
+    between = Between(lenient=True, settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    between.request(1, GET)
+    sent = {**dict(WEBSOCKET), ":protocol": "WebSocket"}
+    between.client.send_headers(3, list(sent.items()))
+    between.settle()
+    assert between.judge.requests[1].headers == (("sec-websocket-version", "13"), ("upgrade", "websocket"))
+    assert dict(heads(between.at_app)[1]) == sent
+
+
 def test_a_websocket_is_judged_as_a_get_and_passes_both_ways_if_the_app_takes_it() -> None:
     between = Between(lenient=True, settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
     assert between.judge.requests == []
