@@ -204,14 +204,14 @@ def _inexpressible(method: str, path: str, *, cut: bool) -> str:
         return "the access log has only the beginning of the path"
     if method.startswith("*") or method.endswith("*"):
         return "a method with a star at an end is a pattern"
-    if refusal := _refusal(PATTERN, method):
-        return f"the method can't be written in a rule: {refusal}"
+    if problem := _problem(PATTERN, method):
+        return f"the method can't be written in a rule: {problem}"
     if method == "CONNECT":
         return "" if not path else "CONNECT has no path"
     if not path:
         return "an empty path can't be written in a rule"
-    if refusal := _refusal(PATH, path):
-        return f"the path can't be written in a rule: {refusal}"
+    if problem := _problem(PATH, path):
+        return f"the path can't be written in a rule: {problem}"
     if is_template(path) or not Strings([path]).only_exact:
         return "a path with a star at an end, or with an operator of templates, is a pattern"
     return ""
@@ -219,8 +219,8 @@ def _inexpressible(method: str, path: str, *, cut: bool) -> str:
 
 def _without_policy(destination: SpiffeId) -> str:
     """Why no policy can be for this workload; empty if one can."""
-    refusal = _refusal(NAMESPACE, workload_of(destination).namespace)
-    return f"no policy can be in its namespace: {refusal}" if refusal else ""
+    problem = _problem(NAMESPACE, workload_of(destination).namespace)
+    return f"no policy can be in its namespace: {problem}" if problem else ""
 
 
 def _unnamed(source: SpiffeId | None, destination: SpiffeId) -> str:
@@ -233,7 +233,7 @@ def _unnamed(source: SpiffeId | None, destination: SpiffeId) -> str:
     )
 
 
-def _refusal(kind: Value, text: str) -> str:
+def _problem(kind: Value, text: str) -> str:
     """What the parser of policies says against this value; empty if it takes it."""
     try:
         kind.parse(text)
@@ -245,7 +245,7 @@ def _refusal(kind: Value, text: str) -> str:
 def _as_template(path: str) -> str:
     """The path with its identifiers as operators, if that is a template; else as it is."""
     found = path_template(path)
-    if _refusal(PATH, found):
+    if _problem(PATH, found):
         return path
     try:
         return found if Paths([found]).matches(path) else path
@@ -313,7 +313,7 @@ def _account(source: SpiffeId) -> str | None:
     with other segments around ``/ns/<namespace>`` and ``/sa/<account>``, which no Istio issues.
     """
     of_path = accounts_of(source.path) if len(source.segments) == 4 else ()
-    return of_path[0] if len(of_path) == 1 and not _refusal(SERVICE_ACCOUNT, of_path[0]) else None
+    return of_path[0] if len(of_path) == 1 and not _problem(SERVICE_ACCOUNT, of_path[0]) else None
 
 
 def _products(seen: Set[_Operation]) -> tuple[_Product, ...]:

@@ -113,8 +113,10 @@ def _finding(place: Place, what: str, effect: str, problem: str) -> Finding:
 
 
 def _header_problem(name: str, pattern: str) -> str:
-    if name == "host":
+    if name in ("host", ":authority"):
         return host_problem(pattern)
+    if name == ":method":
+        return _method_problem(pattern)
     stripped = pattern.strip(_BLANKS)
     if stripped != pattern:
         advice = f"write {shown(stripped)}" if stripped else "leave it out"

@@ -144,6 +144,21 @@ def test_a_trust_domain_may_be_named_ns() -> None:
     assert principal_problem(MeshSettings(trust_domain="a.test"), "ns/a") != ""
 
 
+@pytest.mark.parametrize(
+    ("key", "never", "may"),
+    [(":authority", "a/", "a"), ("host", "http://a", "a"), (":method", "get", "GET"), ("x", "get ", "get")],
+)
+def test_a_condition_on_a_header_that_no_request_has_is_found(key: str, never: str, may: str) -> None:
+    def codes(value: str) -> list[str]:
+        documents = Documents(
+            authorization_policies=(policy(rule(when={f"request.headers[{key}]": (value,)}), action=Action.DENY),)
+        )
+        lint = findings(documents, MeshSettings(trust_domain="a.test"))
+        return [one.code for one in lint if one.code == "value-never-matches"]
+
+    assert (codes(never), codes(may)) == (["value-never-matches"], [])
+
+
 METHODS = {
     "GET": True,
     "G*": True,
