@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import msgspec
@@ -39,6 +39,16 @@ _US = SpiffeId.parse("spiffe://bench.test/ns/shop/sa/web")
 _DENY_SHARE = 4
 #: The row of policies that no index divides: their decisions take time for each policy, and fewer are made.
 _UNKEYED, _FEWEST = "no keys", 10
+#: DENY rules that do not match: for each number a source and an operation, and the path of the request.
+_MISSED_DENIALS: dict[str, tuple[Callable[[int], tuple[Source, ...]], Callable[[int], Operation], str]] = {
+    "template": (lambda n: (), lambda n: Operation(paths=(f"/api/{{*}}/tenant-{n}/{{*}}",)), "/api/v1/tenant-x/orders"),
+    "excluded paths": (lambda n: (), lambda n: Operation(not_paths=("/health", f"/tenant-{n}/*")), "/health"),
+    "domain's end": (
+        lambda n: (Source(trust_domains=(f"*.tenant-{n}.test",)),),
+        lambda n: Operation(methods=("GET",)),
+        "/",
+    ),
+}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -107,7 +117,7 @@ def _cpu(call: Callable[[], object], times: int) -> float:
 
 
 def _calls(count: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """A hit, a miss and a denial, each for a request by itself, and for one on a connection that is known."""
+    """A hit, a miss, a denial, and others, each for a request by itself, and for one on a connection that is known."""
     policies = _compiled(count)
     last = max(count - count // _DENY_SHARE, 1) - 1
     caller = VerifiedPeer(SpiffeId.parse(f"spiffe://bench.test/ns/shop/sa/caller-{last}"), ())
@@ -121,6 +131,16 @@ def _calls(count: int) -> Iterator[tuple[str, Callable[[], object]]]:
         for decision in (policies.evaluate(request, reads_http=True), narrow.evaluate(http)):
             if decision.allowed is not allowed or (decision.nearest is None) is not (name != "miss"):
                 raise RuntimeError(f"{name} with {count} policies: wanted another decision, got {decision!r}")
+        yield f"{name}, connection known", partial(narrow.evaluate, http)
+        yield name, partial(policies.evaluate, request, reads_http=True)
+    for name, (source, operation, path) in _MISSED_DENIALS.items():
+        denying = (_policy(f"deny-{number}", Action.DENY, source(number), operation(number)) for number in range(count))
+        policies, http = _policies_of(denying), HttpRequest("GET", "web", path)
+        request = Request(caller, _US, port=8080, source_ip="192.0.2.1", http=http)
+        narrow = policies.narrow(request)
+        for decision in (policies.evaluate(request, reads_http=True), narrow.evaluate(http)):
+            if not decision.allowed:
+                raise RuntimeError(f"{name} with {count} policies: wanted it allowed, got {decision!r}")
         yield f"{name}, connection known", partial(narrow.evaluate, http)
         yield name, partial(policies.evaluate, request, reads_http=True)
     http = HttpRequest("GET", "web", "/api/0")
@@ -152,18 +172,14 @@ def _compiled(count: int) -> WorkloadPolicies:
         _policy(f"deny-{number}", Action.DENY, (), Operation(paths=(f"/admin/{number}/*",)))
         for number in range(denying)
     )
-    return compile_policies(
-        Documents(authorization_policies=(*allow, *deny)),
-        MeshSettings(trust_domain="bench.test"),
-        Workload(namespace="shop"),
-    )
+    return _policies_of((*allow, *deny))
 
 
 def _without_keys(count: int) -> WorkloadPolicies:
     """ALLOW policies that share what an index could divide them by: each for a part of a namespace's name, on one host,
     for all paths but some.
     """
-    policies = (
+    return _policies_of(
         _policy(
             f"allow-{number}",
             Action.ALLOW,
@@ -172,6 +188,9 @@ def _without_keys(count: int) -> WorkloadPolicies:
         )
         for number in range(count)
     )
+
+
+def _policies_of(policies: Iterable[AuthorizationPolicy]) -> WorkloadPolicies:
     return compile_policies(
         Documents(authorization_policies=tuple(policies)),
         MeshSettings(trust_domain="bench.test"),

@@ -110,7 +110,8 @@ _AGENT = tuple(
 )
 
 _ISTIO = tuple(
-    f"tests/unit/policy/istio/test_{name}.py" for name in ("keys", "sharing", "semantics", "paths", "agreement")
+    f"tests/unit/policy/istio/test_{name}.py"
+    for name in ("keys", "index", "sharing", "clause_words", "semantics", "paths", "agreement")
 )
 
 TARGETS = (

@@ -12,7 +12,7 @@ def test_each_kind_of_decision_is_measured_with_each_number_of_policies() -> Non
     cells = measure_all(rounds=1, decisions=10, counts=(1, 40))
     assert {(one.name, one.policies) for one in cells} == {
         (f"{kind}{known}", count)
-        for kind in ("hit", "miss", "deny", "no keys")
+        for kind in ("hit", "miss", "deny", "template", "excluded paths", "domain's end", "no keys")
         for known in ("", ", connection known")
         for count in (1, 40)
     }

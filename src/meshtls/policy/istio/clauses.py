@@ -22,6 +22,7 @@ from meshtls.policy.istio.match import (
     KeyKind,
     Namespaces,
     Networks,
+    Part,
     Ports,
     RequestPrincipals,
     Strings,
@@ -32,7 +33,7 @@ from meshtls.policy.istio.match import (
     segments_after_ns,
 )
 from meshtls.policy.istio.model import Condition, MeshSettings, Operation, Source
-from meshtls.policy.istio.paths import Paths, is_template
+from meshtls.policy.istio.paths import Paths, is_template, parts_of
 from meshtls.scalars import plain_or_shown, shown
 from meshtls.wire.http_rules import latin_1
 
@@ -40,10 +41,12 @@ __all__ = ["Anchor", "Clause", "Dialect", "Term", "condition_term", "header_of",
 
 F = TypeVar("F", ConnectionFacts, HttpFacts)
 #: What an index looks up; None is a value that is not known.
-Probe = Callable[[Any], Sequence[str | Ip] | None]
+Probe = Callable[[Any], Sequence[str | Ip | Part] | None]
 _MOST_SHOWN = 4
 #: Clauses, and fields of conditions, that are kept: rules that say the same share one, and so a processor's cache.
 _MOST_SHARED = 4096
+#: A clause that excludes more values than this is not divided.
+_MOST_DIVIDED = 16
 
 
 class Anchor(NamedTuple):
@@ -63,7 +66,11 @@ class Anchor(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clause(Generic[F]):
-    """``field`` is as in the document; ``came`` says what the facts have in its place."""
+    """``field`` is as in the document; ``came`` says what the facts have in its place.
+
+    ``parts`` are clauses that exclude one of the values each, all of which match where this one does: rules with
+    different lists often exclude a value that is the same.
+    """
 
     field: str
     wanted: tuple[str, ...]
@@ -72,6 +79,7 @@ class Clause(Generic[F]):
     test: Callable[[F], bool]
     came: Callable[[F], str]
     anchors: tuple[Anchor, ...]
+    parts: tuple[Clause[F], ...] = ()
 
     def explain(self, facts: F) -> str:
         """Why it matches, or does not: what was wanted, and what came."""
@@ -193,7 +201,10 @@ def _clause(field: _Field[Any], label: str, given: tuple[str, ...], negative: bo
         raise RequestError(f"{label}: {error}") from error
     anchors = () if negative else tuple(_anchors(field, wanted, keys, dialect))
     tested = _test(test, field.known, negative, dialect.denies)
-    return Clause(label, wanted, negative, field.http, tested, field.came, anchors)
+    parts: tuple[Clause[Any], ...] = ()
+    if negative and 1 < len(given) <= _MOST_DIVIDED:
+        parts = tuple(_clause(field, label, (one,), negative, dialect) for one in given)
+    return Clause(label, wanted, negative, field.http, tested, field.came, anchors, parts)
 
 
 def _anchors(
@@ -337,11 +348,11 @@ def _paths(values: tuple[str, ...], dialect: Dialect) -> tuple[Callable[[HttpFac
     return lambda facts: paths.matches(facts.path), paths.keys
 
 
-def _path_endings(values: tuple[str, ...]) -> tuple[Anchor, ...]:
+def _path_parts(values: tuple[str, ...]) -> tuple[Anchor, ...]:
     if not any(map(is_template, values)):
         return ()
-    keys = Paths(values).keys_by_ending
-    return () if keys is None else (Anchor("path ending", True, lambda facts: (facts.path,), keys),)
+    keys = Paths(values).keys_by_part
+    return () if keys is None else (Anchor("path parts", True, lambda facts: parts_of(facts.path), keys),)
 
 
 def _namespace_endings(values: tuple[str, ...]) -> tuple[Anchor, ...]:
@@ -464,7 +475,7 @@ _PATH: _Field[HttpFacts] = _Field(
     lambda facts: plain_or_shown(facts.path),
     _paths,
     single=attrgetter("path"),
-    further=_path_endings,
+    further=_path_parts,
 )
 _AUDIENCES: _Field[HttpFacts] = _Field(
     "audiences",

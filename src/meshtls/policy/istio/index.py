@@ -2,7 +2,8 @@
 
 Rules are divided by the keys of a field that they want, such as a principal or a path, each part by another field, and
 so on until few are left to try. Fields of the connection come first, so that a connection can go to its part once, and
-only HTTP is looked up for each request. What wants nothing by a key stays in a rest, which is tried rule by rule.
+only HTTP is looked up for each request. What wants nothing by a key is divided by the clauses that many rules need,
+each of which is asked once. What shares none stays in a rest, which is tried rule by rule.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from meshtls.policy.istio.clauses import Anchor, Probe
+from meshtls.policy.istio.clauses import Anchor, Clause, Probe, Term
 from meshtls.policy.istio.facts import ConnectionFacts, HttpFacts
-from meshtls.policy.istio.match import Ip, Key, KeyKind
+from meshtls.policy.istio.match import Ip, Key, KeyKind, Part
 from meshtls.policy.istio.rules import CompiledRule
 
 __all__ = ["Index", "NarrowIndex"]
@@ -22,6 +23,8 @@ __all__ = ["Index", "NarrowIndex"]
 _FEW = 6
 #: Of a rule with more keys than this, an index by them would be larger than it is worth.
 _MOST_KEYS = 1024
+#: So many fields and clauses divide the rules of a node; so many clauses are asked one after the other.
+_MOST_SPLITS, _MOST_NESTED = 32, 16
 #: So many rules are reduced to their HTTP fields for a connection; the others that may match it stay as they are.
 _MOST_NARROWED = 64
 
@@ -35,7 +38,7 @@ class _Split(NamedTuple):
     probe: Probe
     lookup: _Lookup
     single: Callable[[Any], str | None] | None
-    exact: dict[str | int | None, _Node]
+    exact: dict[object, _Node]
 
 
 class _Lookup:
@@ -45,26 +48,24 @@ class _Lookup:
 
     def __init__(self, parts: dict[Key, _Node], unknown: _Node | None = None) -> None:
         self._unknown = () if unknown is None else (unknown,)
-        self.exact: dict[str | int | None, _Node] = {
-            key.value: part for key, part in parts.items() if key.kind == KeyKind.EXACT
-        }
+        self.exact: dict[object, _Node] = {key.value: part for key, part in parts.items() if key.kind == KeyKind.EXACT}
         self._prefixes = _by_size(parts, KeyKind.PREFIX)
         self._suffixes = _by_size(parts, KeyKind.SUFFIX)
         self._networks = _by_size(parts, KeyKind.NETWORK)
         self.only_exact = not (self._prefixes or self._suffixes or self._networks)
 
-    def find(self, values: Sequence[str | Ip] | None) -> Sequence[_Node]:
+    def find(self, values: Sequence[str | Ip | Part] | None) -> Sequence[_Node]:
         """The nodes for one of the values; None is a value that is not known."""
         if values is None:
             return self._unknown
         if self.only_exact and len(values) == 1:
-            part = self.exact.get(values[0])  # type: ignore[arg-type]  # an address is no key here
+            part = self.exact.get(values[0])
             return () if part is None else (part,)
         found = []
         for value in values:
+            if (part := self.exact.get(value)) is not None:
+                found.append(part)
             if isinstance(value, str):
-                if value in self.exact:
-                    found.append(self.exact[value])
                 for (size, _), beginnings in self._prefixes:
                     if size > len(value):
                         break
@@ -75,16 +76,17 @@ class _Lookup:
                         break
                     if (part := endings.get(value[len(value) - size :])) is not None:
                         found.append(part)
-            else:
-                version, number = value
+                continue
+            version, number = value
+            if isinstance(number, int):
                 for (of, free), blocks in self._networks:
                     if of == version and (part := blocks.get(number >> free)) is not None:
                         found.append(part)
         return found
 
 
-def _by_size(parts: dict[Key, _Node], kind: str) -> tuple[tuple[tuple[int, int], dict[str | int, _Node]], ...]:
-    found: dict[tuple[int, int], dict[str | int, _Node]] = {}
+def _by_size(parts: dict[Key, _Node], kind: str) -> tuple[tuple[tuple[int, int], dict[object, _Node]], ...]:
+    found: dict[tuple[int, int], dict[object, _Node]] = {}
     for key, part in parts.items():
         if key.kind == kind:
             found.setdefault(key.size, {})[key.value] = part
@@ -180,17 +182,19 @@ class NarrowIndex:
     def __init__(self, connection: ConnectionFacts, steps: Sequence[CompiledRule | _Split]) -> None:
         self._connection = connection
         stages: list[tuple[list[CompiledRule], list[_Split]]] = []
-        narrowed = 0
+        # Of rules that ask the same of this connection's requests the first one decides.
+        asked: set[tuple[tuple[Term, ...], ...]] = set()
         for step in steps:
             if isinstance(step, CompiledRule):
-                rule = step.narrowed(connection) if narrowed < _MOST_NARROWED else step
-                if rule is None or (rule is step and not step.may_match(connection)):
+                left = step.left_for(connection)
+                if left is None or left in asked:
                     continue
-                narrowed += 1
+                rule = step.narrowed(left) if len(asked) < _MOST_NARROWED else step
+                asked.add(left)
                 if not stages or stages[-1][1]:
                     stages.append(([], []))
                 stages[-1][0].append(rule)
-                if rule.unconditional:
+                if not left:
                     break
             else:
                 if not stages:
@@ -231,29 +235,62 @@ def _by_name(anchors: Iterable[Anchor]) -> dict[str, Anchor]:
     return found
 
 
+class _Needs(NamedTuple):
+    """All clauses of a rule on the connection, and those without each of which it does not match."""
+
+    connection: frozenset[Clause[Any]]
+    clauses: tuple[Clause[Any], ...]
+
+
 class _Builder:
     """Divides rules, which are numbers here; equal parts are built once."""
 
     def __init__(self, rules: Sequence[CompiledRule]) -> None:
         self._rules = rules
         self._anchors = [_by_name(rule.anchors) for rule in rules]
-        self._built: dict[tuple[frozenset[str], tuple[int, ...]], _Node] = {}
+        self._needed: dict[int, _Needs] = {}
+        self._built: dict[tuple[frozenset[object], tuple[int, ...]], _Node] = {}
 
-    def build(self, numbers: Iterable[int], used: frozenset[str]) -> _Node:
-        """``used`` are the fields by which these rules were divided before."""
+    def build(self, numbers: Iterable[int], used: frozenset[object]) -> _Node:
+        """``used`` are the fields, clauses and choices by which these rules were divided before."""
         chosen = tuple(numbers)
         key = (used, chosen)
         if key not in self._built:
             self._built[key] = self._build(chosen, used)
         return self._built[key]
 
-    def _build(self, numbers: tuple[int, ...], used: frozenset[str]) -> _Node:
-        free = next((one for one in numbers if self._rules[one].unconditional), None)
-        if free is not None and len(numbers) > _FEW:
-            # It is tried first, so that the others are only tried by what wants every match.
-            numbers = (free, *(one for one in numbers if one != free))
-        if len(numbers) <= _FEW:
-            return _Node(tuple(self._rules[one] for one in numbers), ())
+    def _build(self, numbers: tuple[int, ...], used: frozenset[object]) -> _Node:
+        # The first of these is tried before all others, which are only tried by what wants every match.
+        free = tuple(one for one in numbers if self._rules[one].unconditional) if len(numbers) > _FEW else ()
+        numbers = _without(numbers, free)
+        splits: list[_Split] = []
+        while len(numbers) > _FEW and len(splits) < _MOST_SPLITS:
+            found = self._by_field(numbers, used) or self._by_clause(numbers, used)
+            if found is None:
+                break
+            split, numbers = found
+            splits.append(split)
+        if len(numbers) > _FEW:
+            # Those that only exclude match most requests: one of the first is likely to decide.
+            numbers = tuple(sorted(numbers, key=lambda one: not self._rules[one].only_excludes))
+            same = [one for one in numbers if self._needs(one).connection <= used]
+            if len(same) > _FEW:
+                # No connection has to go through those that are the same for all of them.
+                splits.append(_split(True, _any, _Node(self._numbered(same), ())))
+                numbers = _without(numbers, same)
+        return _Node(self._numbered((*free, *numbers)), tuple(splits))
+
+    def _numbered(self, numbers: Iterable[int]) -> tuple[CompiledRule, ...]:
+        return tuple(self._rules[one] for one in numbers)
+
+    def _needs(self, number: int) -> _Needs:
+        if number not in self._needed:
+            rule = self._rules[number]
+            self._needed[number] = _Needs(frozenset(rule.of_connection), rule.needed)
+        return self._needed[number]
+
+    def _by_field(self, numbers: tuple[int, ...], used: frozenset[object]) -> tuple[_Split, tuple[int, ...]] | None:
+        """A split by keys of a field, of the connection if that helps, and the rules that are not in it."""
         for http in (False, True):
             best = self._best(numbers, used, http)
             if best is not None:
@@ -262,41 +299,109 @@ class _Builder:
                 anchor = next(self._anchors[one][name] for one in numbers if name in self._anchors[one])
                 # What is not known matches each of them, if it matches at all: there other fields have to divide them.
                 unknown = sorted({one for part in parts.values() for one in part}) if anchor.unknown else ()
+                # Only of choices it matters which keys are used; without them equal parts of several keys are one.
+                choice = any(key.kind == KeyKind.CHOICE for one in numbers for key in self._keys(one, name))
                 lookup = _Lookup(
-                    {key: self.build(part, below) for key, part in parts.items()},
+                    {key: self.build(part, below | {key} if choice else below) for key, part in parts.items()},
                     self.build(unknown, below) if unknown else None,
                 )
-                others = self.build(rest, below)
                 single = anchor.single if lookup.only_exact else None
-                split = _Split(http, anchor.probe, lookup, single, lookup.exact)
-                return _Node(others.rules, (split, *others.splits))
-        return _Node(tuple(self._rules[one] for one in numbers), ())
+                return _Split(http, anchor.probe, lookup, single, lookup.exact), rest
+        return None
+
+    def _keys(self, number: int, name: str) -> tuple[Key, ...]:
+        anchor = self._anchors[number].get(name)
+        return () if anchor is None else anchor.keys
 
     def _best(
-        self, numbers: tuple[int, ...], used: frozenset[str], http: bool
-    ) -> tuple[str, dict[Key, list[int]], list[int]] | None:
-        """The field that leaves fewest rules in its largest part and its rest, if that is much less than all."""
-        names = Counter(
-            name
-            for one in numbers
-            for name, anchor in self._anchors[one].items()
-            if anchor.http is http and name not in used
-        )
-        best = None
-        least = len(numbers) * 3 // 4
-        for name, count in names.items():
-            if len(numbers) - count >= least:
-                continue  # its rest alone is too large
-            parts: dict[Key, list[int]] = {}
-            rest = []
-            for one in numbers:
-                anchor = self._anchors[one].get(name)
-                if anchor is None:
-                    rest.append(one)
-                else:
-                    for key in anchor.keys:
-                        parts.setdefault(key, []).append(one)
-            cost = max(map(len, parts.values()), default=0) + len(rest)
-            if parts and cost < least:
-                best, least = (name, parts, rest), cost
-        return best
+        self, numbers: tuple[int, ...], used: frozenset[object], http: bool
+    ) -> tuple[str, dict[Key, list[int]], tuple[int, ...]] | None:
+        """The field that spares most rules: those of its largest part are tried, and the rest."""
+        having: dict[str, list[tuple[int, tuple[Key, ...]]]] = {}
+        for one in numbers:
+            for name, anchor in self._anchors[one].items():
+                if anchor.http is http and (keys := _keys_left(anchor, used)):
+                    having.setdefault(name, []).append((one, keys))
+        best, most = None, _FEW
+        for name, rules in having.items():
+            if len(rules) <= most:
+                continue
+            parts = _parts(rules)
+            spared = len(rules) - max(map(len, parts.values()))
+            # Parts that are nearly as large as all would make the index larger than it is worth.
+            if spared > most and spared * 4 > len(rules):
+                best, most = (name, parts), spared
+        if best is None:
+            return None
+        return *best, _without(numbers, (one for one, _ in having[best[0]]))
+
+    def _by_clause(self, numbers: tuple[int, ...], used: frozenset[object]) -> tuple[_Split, tuple[int, ...]] | None:
+        """A split by the clause that most rules need, which is asked once for all of them, and the other rules.
+
+        One on HTTP only for rules that ask the connection nothing more, since below it rules are not narrowed.
+        """
+        if sum(isinstance(one, Clause) for one in used) >= _MOST_NESTED:
+            return None
+        of_connection: dict[Clause[Any], list[int]] = {}
+        of_http: dict[Clause[Any], list[int]] = {}
+        for one in numbers:
+            connection, clauses = self._needs(one)
+            asked = connection <= used
+            for clause in clauses:
+                if clause not in used and (asked or not clause.http):
+                    (of_http if clause.http else of_connection).setdefault(clause, []).append(one)
+        for sharing in (of_connection, of_http):
+            if not sharing:
+                continue
+            clause, part = max(sharing.items(), key=lambda one: len(one[1]))
+            if len(part) > _FEW:
+                return _split(clause.http, clause.test, self.build(part, used | {clause})), _without(numbers, part)
+        return None
+
+
+def _without(numbers: tuple[int, ...], others: Iterable[int]) -> tuple[int, ...]:
+    left_out = frozenset(others)
+    return tuple(one for one in numbers if one not in left_out) if left_out else numbers
+
+
+def _any(facts: ConnectionFacts | HttpFacts) -> bool:
+    return True
+
+
+def _split(http: bool, test: Callable[[Any], bool], part: _Node) -> _Split:
+    """To the part where the test is passed."""
+    lookup = _Lookup({Key(KeyKind.EXACT, ""): part})
+    return _Split(
+        http,
+        lambda facts: ("",) if test(facts) else (),
+        lookup,
+        lambda facts: "" if test(facts) else None,
+        lookup.exact,
+    )
+
+
+def _keys_left(anchor: Anchor, used: frozenset[object]) -> tuple[Key, ...]:
+    """By which the rule may be found still.
+
+    Again by the same field only where one pattern has several literals: with more patterns the index would multiply.
+    """
+    if anchor.name not in used:
+        return anchor.keys
+    if len(anchor.keys) != 1 or anchor.keys[0].kind != KeyKind.CHOICE:
+        return ()
+    left = tuple(one for one in _choices(anchor.keys[0]) if one not in used)
+    return (Key(KeyKind.CHOICE, left),) if left else ()
+
+
+def _choices(key: Key) -> tuple[Key, ...]:
+    return key.value if key.kind == KeyKind.CHOICE else (key,)  # type: ignore[return-value]  # a choice has keys
+
+
+def _parts(rules: Iterable[tuple[int, tuple[Key, ...]]]) -> dict[Key, list[int]]:
+    """The rules by their keys; of a choice, by the one that fewest have."""
+    shared = Counter(one for _, keys in rules for key in keys for one in _choices(key))
+    parts: dict[Key, list[int]] = {}
+    for number, keys in rules:
+        for key in dict.fromkeys(min(_choices(key), key=shared.__getitem__) for key in keys):
+            parts.setdefault(key, []).append(number)
+    return parts

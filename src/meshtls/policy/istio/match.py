@@ -23,6 +23,7 @@ __all__ = [
     "KeyKind",
     "Namespaces",
     "Networks",
+    "Part",
     "Ports",
     "RequestPrincipals",
     "Strings",
@@ -36,6 +37,8 @@ __all__ = [
 
 #: A version and the address as a number; an IPv4-mapped IPv6 address is an IPv4 address.
 Ip = tuple[int, int]
+#: A segment of a path with its number, from 0.
+Part = tuple[int, str]
 _MAPPED = 0xFFFF << 32
 _LOCAL = "cluster.local"
 
@@ -47,13 +50,17 @@ class KeyKind:
     PREFIX = "prefix"
     SUFFIX = "suffix"
     NETWORK = "network"
+    CHOICE = "choice"
 
 
 class Key(NamedTuple):
-    """``size`` is the length of a prefix or suffix; of a network, its version and the number of bits that are free."""
+    """``size`` is the length of a prefix or suffix; of a network, its version and the number of bits that are free.
+
+    A choice has keys as its value. Each of them is found for whatever the pattern matches, so that an index needs one.
+    """
 
     kind: str
-    value: str | int
+    value: str | int | Part | tuple[Key, ...]
     size: tuple[int, int] = (0, 0)
 
 
@@ -285,9 +292,18 @@ class Domains:
 
     @property
     def keys(self) -> tuple[Key, ...] | None:
-        if any("*" in one for one in self._values):
-            return None
-        return tuple(Key(KeyKind.EXACT, one.partition("/")[0]) for one in self._values)
+        found = tuple(map(_domain_key, self._values))
+        return None if any(one.value == "" for one in found) else found
+
+
+def _domain_key(value: str) -> Key:
+    """That of the trust domain alone, empty where it may be any."""
+    domain, slash, _ = value.partition("/")
+    if domain.startswith("*"):
+        return Key(KeyKind.SUFFIX, domain[1:], (len(domain) - 1, 0))
+    if value.endswith("*") and not slash:
+        return Key(KeyKind.PREFIX, domain[:-1], (len(domain) - 1, 0))
+    return Key(KeyKind.EXACT, domain)
 
 
 def _in_domain(text: str, value: str) -> bool:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshtls.errors import RequestError
-from meshtls.policy.istio.match import Key, KeyKind, Strings
+from meshtls.policy.istio.match import Key, KeyKind, Part, Strings
 from meshtls.policy.istio.model import Normalization
 from meshtls.redaction import without_query
 from meshtls.scalars import shown
 
-__all__ = ["Paths", "Template", "has_lone_percent", "is_template", "normalize", "strip_query"]
+__all__ = ["Paths", "Template", "has_lone_percent", "is_template", "normalize", "parts_of", "strip_query"]
 
 _ONE, _MANY = "{*}", "{**}"
+#: Segments of a path by which templates are found: the others of a long path are not looked up.
+_MOST_PARTS = 32
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~")
 #: Characters that are kept as they are (the URL canonicalization that Envoy takes from Chromium).
 _PLAIN = _UNRESERVED | frozenset("!$&'()*+,/:;=@[]")
@@ -170,6 +172,17 @@ class Template:
         self.beginning = pattern.partition("{")[0]
         self.ending = pattern.rpartition("}")[2]
 
+    @property
+    def key(self) -> Key:
+        """What each match begins with, what it ends with, or one of the literal segments."""
+        # What comes with the last of the segments before ``{**}`` may be more than one.
+        segments = self._segments if self._ending is None else self._segments[:-1]
+        found = [Key(KeyKind.EXACT, part) for part in enumerate(segments[:_MOST_PARTS]) if part[1] not in ("", _ONE)]
+        if self.ending:
+            found.append(Key(KeyKind.SUFFIX, self.ending, (len(self.ending), 0)))
+        found.append(Key(KeyKind.PREFIX, self.beginning, (len(self.beginning), 0)))
+        return found[0] if len(found) == 1 else Key(KeyKind.CHOICE, tuple(found))
+
     def matches(self, path: str) -> bool:
         """In time linear in the path's length."""
         if not path.startswith(self.beginning):
@@ -210,9 +223,12 @@ class Paths:
         return (*keys, *(Key(KeyKind.PREFIX, one.beginning, (len(one.beginning), 0)) for one in self.templates))
 
     @property
-    def keys_by_ending(self) -> tuple[Key, ...] | None:
-        """Other keys, of templates by what they end with; None where one ends with an operator, or there is none."""
+    def keys_by_part(self) -> tuple[Key, ...] | None:
+        """Other keys, for ``parts_of``, of templates by any of their literals; None without a template."""
         keys = self.strings.keys
-        if keys is None or not self.templates or not all(one.ending for one in self.templates):
-            return None
-        return (*keys, *(Key(KeyKind.SUFFIX, one.ending, (len(one.ending), 0)) for one in self.templates))
+        return None if keys is None or not self.templates else (*keys, *(one.key for one in self.templates))
+
+
+def parts_of(path: str) -> tuple[str | Part, ...]:
+    """The path, and its first segments with their numbers."""
+    return (path, *enumerate(path.split("/", _MOST_PARTS)[:_MOST_PARTS]))

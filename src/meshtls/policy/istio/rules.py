@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import Any
 
 from meshtls.config.document import Place
 from meshtls.errors import ConfigError, RequestError
 from meshtls.policy.decision import Decision, PolicyVerdict
-from meshtls.policy.istio.clauses import Anchor, Dialect, Term, condition_term, operation_term, source_term
+from meshtls.policy.istio.clauses import Anchor, Clause, Dialect, Term, condition_term, operation_term, source_term
 from meshtls.policy.istio.facts import ConnectionFacts, HttpFacts
 from meshtls.policy.istio.model import Action, AuthorizationPolicy, MeshSettings, Rule
 from meshtls.policy.istio.scope import policy_name
@@ -124,14 +125,8 @@ class CompiledRule:
         groups = tuple(tuple(term for term in group if not term.http) for group in self.groups)
         return None if any(not group for group in groups) else self._variant(groups)
 
-    def may_match(self, connection: ConnectionFacts) -> bool:
-        """Whether ``narrowed`` leaves anything."""
-        return all(
-            any(all(clause.test(connection) for clause in term.connection) for term in group) for group in self.groups
-        )
-
-    def narrowed(self, connection: ConnectionFacts) -> CompiledRule | None:
-        """What is left to ask of a request on this connection; None where none can match."""
+    def left_for(self, connection: ConnectionFacts) -> tuple[tuple[Term, ...], ...] | None:
+        """What is left to ask of a request on this connection, as ``groups``; None where none can match."""
         groups = []
         for group in self.groups:
             left = tuple(
@@ -141,7 +136,29 @@ class CompiledRule:
                 return None
             if all(term.http for term in left):
                 groups.append(left)
-        return self._variant(tuple(groups))
+        return tuple(groups)
+
+    def narrowed(self, left: tuple[tuple[Term, ...], ...]) -> CompiledRule:
+        """With only what ``left_for`` leaves."""
+        return self._variant(left)
+
+    @property
+    def needed(self) -> tuple[Clause[Any], ...]:
+        """Clauses without each of which it matches nothing: those of sources, operations and conditions with one term,
+        and their parts.
+        """
+        found = (one for group in self.groups if len(group) == 1 for part in group[0] for one in part)
+        return tuple(dict.fromkeys(every for one in found for every in (one, *one.parts)))
+
+    @property
+    def of_connection(self) -> tuple[Clause[ConnectionFacts], ...]:
+        """All clauses on the connection."""
+        return tuple(one for group in self.groups for term in group for one in term.connection)
+
+    @property
+    def only_excludes(self) -> bool:
+        """Whether it matches whatever has none of some values, as most requests do."""
+        return all(one.negative for group in self.groups for term in group for part in term for one in part)
 
     def _variant(self, groups: tuple[tuple[Term, ...], ...]) -> CompiledRule:
         return CompiledRule(

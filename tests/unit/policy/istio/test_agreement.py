@@ -47,7 +47,10 @@ BLOCKS = ("10.0.0.0/8", "10.0.0.1", "::1", "2001:db8::/32", "::ffff:10.0.0.0/104
 ADDRESSES = ("10.0.0.1", "192.0.2.9", "::ffff:10.0.0.1", "::1", "2001:db8::5", "hidden", None)
 HOSTS = ("web", "WEB", "web.shop", "*.shop", "web*", "*", "web:80")
 METHODS = ("GET", "POST", "G*", "*T", "*")
-PATHS = ("/", "/a", "/a/*", "*/b", "*", "/a/{*}", "/a/{*}/b", "/a/{**}", "/{**}/b", "/{*}/{*}", "/a/{**}/b", "/a//b")
+PATHS = (
+    *("/", "/a", "/a/*", "*/b", "*", "/a//b"),
+    *("/a/{*}", "/a/{*}/b", "/a/{**}", "/{**}/b", "/{*}/{*}", "/a/{**}/b", "/{*}/c/{*}", "/{*}/c/{**}"),
+)
 PORTS = ("80", "8080")
 SUBJECTS = ("iss/sub", "iss/*", "*/sub", "*", "iss*", "*sub", "https://i/u", "*u", "iss")
 #: The header value "é", as it comes.
@@ -143,6 +146,24 @@ def policy_sets(draw: st.DrawFn, most: int = 6) -> tuple[AuthorizationPolicy, ..
     return tuple(found)
 
 
+@st.composite
+def policies_alike(draw: st.DrawFn) -> tuple[AuthorizationPolicy, ...]:
+    """Many rules that share a few sources, operations and conditions."""
+    sources, operations = (((), *((one,) for one in draw(st.lists(of, max_size=3)))) for of in (SOURCES, OPERATIONS))
+    conditions = ((), *((one,) for one in draw(st.lists(CONDITIONS, max_size=2))))
+    rules = st.builds(
+        Rule,
+        place=st.just(PLACE),
+        sources=st.sampled_from(sources),
+        operations=st.sampled_from(operations),
+        conditions=st.sampled_from(conditions),
+    )
+    return tuple(
+        AuthorizationPolicy(meta=meta(action.value), action=action, rules=tuple(draw(st.lists(rules, min_size=1))))
+        for action in (Action.ALLOW, Action.DENY, Action.AUDIT)
+    )
+
+
 CLAIMS = st.fixed_dictionaries(
     {},
     optional={
@@ -197,6 +218,14 @@ def test_compiled_policies_decide_as_the_slow_evaluator(
 @settings(max_examples=40, deadline=None)
 @given(policy_sets(most=30), st.lists(REQUESTS, min_size=3, max_size=8), st.booleans())
 def test_an_index_of_many_rules_decides_as_the_slow_evaluator(
+    policies: tuple[AuthorizationPolicy, ...], requests: list[Request], reads_http: bool
+) -> None:
+    _agree(policies, requests, reads_http)
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies_alike(), st.lists(REQUESTS, min_size=1, max_size=4), st.booleans())
+def test_an_index_of_rules_that_share_clauses_decides_as_the_slow_evaluator(
     policies: tuple[AuthorizationPolicy, ...], requests: list[Request], reads_http: bool
 ) -> None:
     _agree(policies, requests, reads_http)

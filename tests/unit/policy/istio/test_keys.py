@@ -43,6 +43,10 @@ def begin(*values: str) -> tuple[Key, ...]:
     return tuple(Key("prefix", one, (len(one), 0)) for one in values)
 
 
+def end(*values: str) -> tuple[Key, ...]:
+    return tuple(Key("suffix", one, (len(one), 0)) for one in values)
+
+
 KEYS: dict[str, tuple[Any, tuple[Key, ...] | None]] = {
     "texts": (Strings(["b", "a"]), exact("a", "b")),
     "a prefix and a suffix": (Strings(["ab*", "*abc"]), (Key("prefix", "ab", (2, 0)), Key("suffix", "abc", (3, 0)))),
@@ -61,7 +65,12 @@ KEYS: dict[str, tuple[Any, tuple[Key, ...] | None]] = {
     "accounts": (Accounts(["web", "b/web"], "a"), exact("a/web", "b/web")),
     "an account with a slash": (Accounts(["b/web/v1"], "a"), None),
     "trust domains": (Domains(["a.test", "b.test/ns"]), exact("a.test", "b.test")),
-    "a trust domain with a star": (Domains(["a.test", "*.test"]), None),
+    "trust domains with stars": (
+        Domains(["a.test", "*.test", "b*", "*.test/ns", "a.test/ns/f*"]),
+        (*exact("a.test"), *end(".test"), *begin("b"), *end(".test"), *exact("a.test")),
+    ),
+    "any trust domain": (Domains(["a.test", "*"]), None),
+    "a path of any trust domain": (Domains(["a.test", "*/ns"]), None),
     "subjects of tokens": (RequestPrincipals(["i/s", "a/b/c"]), exact("a/b/c", "i/s")),
     "a subject's beginning": (RequestPrincipals(["i/s", "i/*"]), (*exact("i/s"), Key("prefix", "i/", (2, 0)))),
     "an issuer's beginning": (RequestPrincipals(["i*"]), (Key("prefix", "i", (1, 0)),)),
@@ -120,6 +129,8 @@ SPLIT: dict[str, tuple[Any, Any, Any]] = {
     "a namespace's middle": ({"namespaces": ("*x*",)}, {"client": "a.test/ns/axb/s"}, {"client": "a.test/ns/ab/x"}),
     "an account": ({"service_accounts": ("x/s",)}, {"client": "a.test/ns/x/sa/s"}, {"client": "a.test/ns/x/sa/t"}),
     "a trust domain": ({"trust_domains": ("x.test",)}, {"client": "x.test/a"}, {"client": "y.test/a"}),
+    "a trust domain's end": ({"trust_domains": ("*x.test",)}, {"client": "ax.test/a"}, {"client": "ax.tests/a"}),
+    "a trust domain's beginning": ({"trust_domains": ("x.*",)}, {"client": "x.test/a"}, {"client": "y/x.test"}),
     "a block": ({"ip_blocks": ("10.1.0.0/16",)}, {"source_ip": "10.1.2.3"}, {"source_ip": "10.2.2.3"}),
     "an address": ({"ip_blocks": ("::1",)}, {"source_ip": "::1"}, {"source_ip": "0.0.0.1"}),
     "another client": ({"remote_ip_blocks": ("10.1.0.1",)}, {"remote_ip": "10.1.0.1"}, {"remote_ip": "10.1.0.2"}),
@@ -127,6 +138,12 @@ SPLIT: dict[str, tuple[Any, Any, Any]] = {
     "a path's beginning": ({"paths": ("/x/*",)}, {"path": "/x/y"}, {"path": "/y"}),
     "a path's end": ({"paths": ("*/x",)}, {"path": "/y/x"}, {"path": "/y"}),
     "a path's template with an end": ({"paths": ("/x/{*}/e",)}, {"path": "/x/y/e"}, {"path": "/x/y/z"}),
+    "a path's template with a literal inside": (
+        {"paths": ("/{*}/x/{*}",)},
+        {"path": "/y/x/z"},
+        {"path": "/x/y/z"},
+    ),
+    "a path's template, or a path": ({"paths": ("/{*}/x/{*}", "/x")}, {"path": "/x"}, {"path": "/y/x"}),
     "a path's template": ({"paths": ("/x/{*}",)}, {"path": "/x/y"}, {"path": "/x/y/z"}),
     "a method": ({"methods": ("PUT",)}, {"method": "PUT"}, {"method": "GET"}),
     "a host": ({"hosts": ("X.test",)}, {"host": "x.TEST"}, {"host": "y.test"}),
@@ -275,7 +292,7 @@ def test_narrowing_to_a_connection_leaves_the_rules_that_may_match_it(number: in
 
 
 def test_kinds_of_keys_are_told_apart() -> None:
-    assert len({KeyKind.EXACT, KeyKind.PREFIX, KeyKind.SUFFIX, KeyKind.NETWORK}) == 4
+    assert len({KeyKind.EXACT, KeyKind.PREFIX, KeyKind.SUFFIX, KeyKind.NETWORK, KeyKind.CHOICE}) == 5
 
 
 @given(
@@ -291,6 +308,17 @@ def test_whatever_namespaces_match_is_found_by_each_kind_of_key(patterns: list[s
         (namespaces.keys_by_ending, segments_after_ns(id_path)),
     ):
         assert keys is None or any(_has_key(value, one) for value in values for one in keys)
+
+
+@given(
+    st.lists(st.text(alphabet="ab.*/", min_size=1, max_size=5), min_size=1, max_size=3),
+    st.text(alphabet="ab.", min_size=1, max_size=4),
+    st.sampled_from(["", "/a", "/a/b", "/b./a"]),
+)
+def test_whatever_trust_domains_match_is_found_by_a_key(patterns: list[str], domain: str, path: str) -> None:
+    domains = Domains(patterns)
+    if domains.matches(f"{domain}{path}"):
+        assert domains.keys is None or any(_has_key(domain, one) for one in domains.keys)
 
 
 def _has_key(value: str, key: Key) -> bool:
