@@ -6,7 +6,7 @@ known matches what denies and nothing that allows, be it wanted or excluded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -370,7 +370,13 @@ def _named_headers(facts: HttpFacts) -> tuple[str, ...]:
 
 
 def _named_claims(facts: HttpFacts) -> tuple[str, ...]:
-    return () if facts.auth is None else tuple(facts.auth.claims)
+    """The names of claims, and of those inside of them, as a condition's key begins."""
+    found = []
+    for name, value in () if facts.auth is None else facts.auth.claims.items():
+        found.append(name)
+        if isinstance(value, Mapping):
+            found += [f"{name}][{inner}" for inner in value]
+    return tuple(found)
 
 
 def _came_id(facts: ConnectionFacts) -> str:
@@ -549,7 +555,9 @@ def _condition_field(key: str) -> _Field[Any]:
             values,
             lambda facts: _came_several(values(facts)),
             _any_string(values),
-            further=lambda wanted: (Anchor("claim names", True, _named_claims, (Key(KeyKind.EXACT, keys[0]),)),),
+            further=lambda wanted: (
+                Anchor("claim names", True, _named_claims, (Key(KeyKind.EXACT, "][".join(keys[:2])),)),
+            ),
         )
     raise RequestError(
         f"wanted a key such as {', '.join(_CONDITIONS)}, request.headers[NAME] or request.auth.claims[NAME],"

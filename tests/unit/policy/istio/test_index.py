@@ -20,6 +20,7 @@ from meshtls.policy.istio.index import Index
 from meshtls.policy.istio.model import Action, Condition, Operation, Rule, Source
 from meshtls.policy.istio.paths import Template
 from meshtls.policy.istio.rules import CompiledRule, compile_rules
+from meshtls.policy.request import RequestAuth
 from tests.unit.policy.istio.making import MESH, policy, request, rule, source
 
 FEW, MANY = 20, 1000
@@ -48,6 +49,10 @@ def both(operation: Operation, caller: Source) -> Rule:
 
 def excluding(*values: str) -> Rule:
     return Rule(place=PLACE, conditions=(Condition(key=HEADER, not_values=values),))
+
+
+def token(**claims: Any) -> RequestAuth:
+    return RequestAuth("iss/sub", (), None, {"iss": "iss", "sub": "sub", **claims})
 
 
 def mixed(number: int) -> Rule:
@@ -111,6 +116,11 @@ SHAPES: dict[str, Shape] = {
     ),
     "beginnings of trust domains": Shape(
         lambda n: rule(source=source(trust_domains=(f"t{n}.*",))), {"client": "y7.a/x"}, {"client": "t7.a/x"}
+    ),
+    "claims in a claim": Shape(
+        lambda n: rule(when={f"request.auth.claims[realm][role{n}]": ("*",)}),
+        {"auth": token(realm={"other": "x"})},
+        {"auth": token(realm={"role7": "x"})},
     ),
     "ten kinds of rules": Shape(mixed, {"path": "/none"}, {"path": "/p10"}),
 }
