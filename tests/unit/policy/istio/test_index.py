@@ -201,6 +201,39 @@ def test_an_exact_text_is_looked_up_without_a_call_of_its_probe() -> None:
     assert called["_Lookup.find"] == 1
 
 
+def test_a_rule_that_matches_everything_is_tried_first() -> None:
+    index = index_of(lambda n: rule() if n == FEW else to(paths=(f"/p{n}/*",)), FEW + 1, Action.DENY)
+    connection, http = facts_of({"path": "/p7/x"})
+    called, found = calls(lambda: index.first(connection, http))
+    assert found.rule == str(FEW)
+    assert called["CompiledRule.matches"] == 1
+    assert {one.rule for one in index.all(connection, http)} == {"7", str(FEW)}
+
+
+def test_a_rule_that_only_excludes_is_tried_before_those_that_want_something() -> None:
+    def make(number: int) -> Rule:
+        excludes = number == FEW
+        return rule(source=source(not_namespaces=("x",)) if excludes else source(namespaces=(f"*-{number}-*",)))
+
+    index = index_of(make, FEW + 1, Action.DENY)
+    connection, http = facts_of({})
+    called, found = calls(lambda: index.first(connection, http))
+    assert found.rule == str(FEW)
+    assert called["CompiledRule.matches"] == 1
+
+
+def test_a_known_connection_is_not_asked_again() -> None:
+    index = index_of(
+        lambda n: both(Operation(paths=(f"/p{n}",)), source(namespaces=("front",))), number=3, action=Action.ALLOW
+    )
+    connection, http = facts_of({"path": "/p2"})
+    narrow = index.narrow(connection)
+    for first, asked in ((lambda: index.first(connection, http), 1), (lambda: narrow.first(http), 0)):
+        called, found = calls(first)
+        assert found.rule == "2"
+        assert called["Namespaces.matches"] == asked
+
+
 def near(index: Index, given_: dict[str, Any]) -> list[CompiledRule]:
     """Those that share a key with a request."""
     connection, http = facts_of(given_)
