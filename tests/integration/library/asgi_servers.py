@@ -9,12 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import uvicorn
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tests.integration.library.test_asgi import running
+from tests.support.hypercorn_serving import hypercorn_serving
 
 __all__ = ["SERVERS", "answered", "hypercorn", "uvicorn_h11", "uvicorn_httptools"]
 
@@ -38,19 +37,8 @@ async def uvicorn_h11(app: Any, root_path: str = "") -> AsyncIterator[str]:
 async def hypercorn(app: Any, root_path: str = "") -> AsyncIterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{listening.getsockname()[1]}"
-    config, stop = Config(), asyncio.Event()
-    config.bind = [f"fd://{listening.detach()}"]
-    config.root_path, config.errorlog, config.graceful_timeout = root_path, None, 0.1
-
-    async def stopped() -> None:
-        await stop.wait()
-
-    task = asyncio.create_task(serve(app, config, shutdown_trigger=stopped))
-    try:
+    async with hypercorn_serving(app, listening, root_path=root_path):
         yield address
-    finally:
-        stop.set()
-        await task
 
 
 SERVERS: dict[str, Server] = {

@@ -125,7 +125,7 @@ class TestServersOwnRules:
     """What a sidecar would pass on as another request, and the server takes for a WebSocket."""
 
     @pytest.mark.parametrize("line", [b"Connection: close", b"Content-Length: 0"])
-    async def test_what_the_server_takes_for_a_websocket_is_judged_as_one(
+    async def test_a_request_that_the_server_takes_for_a_websocket_is_judged_as_a_websocket(
         self, tmp_path: Path, server: str, line: bytes
     ) -> None:
         lines = (line, b"Connection: Upgrade", b"Upgrade: websocket", *WEBSOCKET)

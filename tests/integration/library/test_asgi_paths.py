@@ -143,7 +143,7 @@ class TestRootPathOfTheServer:
                 assert (await answered(address, self.sent(server, "/other")))[0] == 200
 
     @pytest.mark.parametrize("server", SERVERS)
-    async def test_what_allows_has_to_allow_it_with_and_without(
+    async def test_an_allow_rule_has_to_match_the_path_with_the_root_and_without_it(
         self, of: Callable[[str], Policies], server: str, app: Callable[[], Any]
     ) -> None:
         for text, status in (

@@ -7,6 +7,8 @@ import json
 import random
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -235,10 +237,9 @@ def _is_repeated(sample: Sample, policies: list[Json]) -> bool:
     return len(sample.users) > 1 and "request.headers[x-user]" in keys
 
 
-@pytest.mark.timeout(300)
-async def test_envoy_allows_a_header_by_one_of_its_lines_and_the_sidecar_by_each(tmp_path: Path) -> None:
-    rule = {"when": [{"key": "request.headers[x-user]", "values": ["x"]}]}
-    spec: Json = {"action": "ALLOW", "rules": [rule]}
+@asynccontextmanager
+async def envoy_and_sidecar(directory: Path, spec: Json) -> AsyncIterator[tuple[int, int]]:
+    """The ports for plaintext of an Envoy and of a sidecar under one policy, each with an app behind it."""
     policies: list[Json] = [
         {
             "apiVersion": "security.istio.io/v1",
@@ -247,20 +248,27 @@ async def test_envoy_allows_a_header_by_one_of_its_lines_and_the_sidecar_by_each
             "spec": spec,
         }
     ]
-    roots = tmp_path / "roots.pem"
+    roots = directory / "roots.pem"
     roots.write_bytes(OURS.bundle.to_pem() + PARTNER.bundle.to_pem())
-    chain, key = write(as_b(), tmp_path, "server")
-    client = Client(tmp_path)
+    chain, key = write(as_b(), directory, "server")
     async with (
-        started_envoy(tmp_path, rbac_bootstrap([policies], chain=chain, key=key, roots=roots)) as envoy,
+        started_envoy(directory, rbac_bootstrap([policies], chain=chain, key=key, roots=roots)) as envoy,
         web_app() as app,
         governed(app.address, texts(policies), protocol=Protocol.HTTP, mode=Mode.PERMISSIVE) as b,
     ):
-        port = await envoy.port("plaintext")
+        yield await envoy.port("plaintext"), b.inbound.port
+
+
+@pytest.mark.timeout(300)
+async def test_envoy_allows_a_header_by_one_of_its_lines_and_the_sidecar_by_each(tmp_path: Path) -> None:
+    rule = {"when": [{"key": "request.headers[x-user]", "values": ["x"]}]}
+    spec: Json = {"action": "ALLOW", "rules": [rule]}
+    client = Client(tmp_path)
+    async with envoy_and_sidecar(tmp_path, spec) as (port, ours_port):
         for users, theirs, ours in ((("x", "y"), 200, 403), (("x", "x"), 200, 200), (("y", "y"), 403, 403)):
             sample = Sample(None, "GET", "/", "b", users)
             assert await client.status(sample, 0, port) == theirs
-            assert await client.status(sample, 0, b.inbound.port) == ours
+            assert await client.status(sample, 0, ours_port) == ours
 
 
 @pytest.mark.timeout(300)
@@ -269,29 +277,13 @@ async def test_envoy_and_the_sidecar_compare_headers_as_utf_8(
     tmp_path: Path, action: str, theirs: tuple[int, ...]
 ) -> None:
     spec: Json = {"action": action, "rules": [{"when": [{"key": "request.headers[x-user]", "values": ["Köln"]}]}]}
-    policies: list[Json] = [
-        {
-            "apiVersion": "security.istio.io/v1",
-            "kind": "AuthorizationPolicy",
-            "metadata": {"name": "users", "namespace": "default"},
-            "spec": spec,
-        }
-    ]
-    roots = tmp_path / "roots.pem"
-    roots.write_bytes(OURS.bundle.to_pem() + PARTNER.bundle.to_pem())
-    chain, key = write(as_b(), tmp_path, "server")
     client = Client(tmp_path)
-    async with (
-        started_envoy(tmp_path, rbac_bootstrap([policies], chain=chain, key=key, roots=roots)) as envoy,
-        web_app() as app,
-        governed(app.address, texts(policies), protocol=Protocol.HTTP, mode=Mode.PERMISSIVE) as b,
-    ):
-        port = await envoy.port("plaintext")
+    async with envoy_and_sidecar(tmp_path, spec) as (port, ours_port):
         # In UTF-8, in Latin-1, and in ASCII.
         for user, status in zip(("Köln", "K\udcf6ln", "Koln"), theirs, strict=True):
             sample = Sample(None, "GET", "/", "b", (user,))
             assert await client.status(sample, 0, port) == status
-            assert await client.status(sample, 0, b.inbound.port) == status
+            assert await client.status(sample, 0, ours_port) == status
 
 
 def texts(policies: list[Json]) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
-
 from meshtls.address import Address
+from tests.support.hypercorn_serving import hypercorn_serving
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -68,19 +65,6 @@ class WebApp:
 async def web_app() -> AsyncIterator[WebApp]:
     """Hypercorn, on loopback."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    app, stop = WebApp(Address(*listening.getsockname()[:2])), asyncio.Event()
-    config = Config()
-    config.bind = [f"fd://{listening.detach()}"]
-    config.errorlog = None
-    config.graceful_timeout = 0.1
-    config.h2_max_concurrent_streams = 1000
-
-    async def stopped() -> None:
-        await stop.wait()
-
-    task = asyncio.create_task(serve(app, config, shutdown_trigger=stopped))
-    try:
+    app = WebApp(Address(*listening.getsockname()[:2]))
+    async with hypercorn_serving(app, listening, h2_max_concurrent_streams=1000):
         yield app
-    finally:
-        stop.set()
-        await task

@@ -352,7 +352,7 @@ def hoarding(client: tuple[str, int], segments: int, size: int) -> list[bytes]:
     return [*frames, talk.client(b"ask"), *[talk.server(bytes(size)) for _ in range(segments)]]
 
 
-def test_what_waits_for_the_other_side_is_bounded_for_each_direction() -> None:
+def test_bytes_that_wait_for_the_other_side_are_bounded_for_each_direction() -> None:
     reading = Reading(Limits(half_bytes=10_000))
     packets = captured(hoarding(("10.0.0.1", 40_000), 12, 1000))
     most = 0
@@ -369,7 +369,7 @@ def numbered(frames: Sequence[bytes], start: int) -> list[Packet]:
     return [packet._replace(number=start + at) for at, packet in enumerate(captured(frames))]
 
 
-def test_what_waits_for_the_other_side_is_bounded_in_all_and_who_waits_for_longest_gives_up() -> None:
+def test_bytes_that_wait_for_the_other_side_are_bounded_in_all_and_the_connection_that_waits_longest_gives_up() -> None:
     """Connections that wait do not take the place of one that is merely reordered."""
     told: list[list[int]] = []
 

@@ -89,11 +89,11 @@ async def test_after_a_denial_no_other_provider_is_asked(
 @pytest.mark.parametrize(
     "allowed_by", [frozenset[tuple[str, str]](), frozenset({ONE.question}), frozenset({("x", "two")})]
 )
-def test_what_is_older_than_a_custom_policy_is_denied(allowed_by: frozenset[tuple[str, str]]) -> None:
+def test_a_request_older_than_a_custom_policy_is_denied(allowed_by: frozenset[tuple[str, str]]) -> None:
     text = "denied: ns[a]-policy[q] is newer than the request, and its provider was not asked"
     denial = Decision.of(PolicyVerdict.DENY, text, policy="ns[a]-policy[q]", rule="1")
     assert deny_if_unasked((TWO,), allowed_by, "request") == denial
 
 
-def test_what_every_provider_allowed_is_not_denied_as_older() -> None:
+def test_a_request_that_every_provider_allowed_is_not_denied_as_older() -> None:
     assert deny_if_unasked((ONE, TWO), frozenset({ONE.question, TWO.question}), "request") is None

@@ -149,7 +149,7 @@ def test_files_without_any_document_are_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "b"]
 
 
-def test_what_is_a_problem_in_a_directory_is_watched_and_what_is_left_out_is_not(tmp_path: Path) -> None:
+def test_files_that_are_a_problem_in_a_directory_are_watched_and_files_left_out_are_not(tmp_path: Path) -> None:
     allow, odd, more, pipe = (tmp_path / name for name in ("allow.yaml", "deny.YAML", "more", "p.yaml"))
     write(allow)
     write(tmp_path / "allow.yaml~")
